@@ -26,6 +26,7 @@ NOT_ATTEMPTED = "not attempted"
 LOCK_SECONDS = 3.0
 
 _said: set[str] = set()
+_hints_not_kept: dict[str, int] = {}  # so that the ladder of hints goes on where nothing can be written
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,16 @@ def record_hint(exercise: str, level: int) -> bool:
     def change(entry: dict[str, Any], now: str) -> None:
         entry["hints"] = max(int(level), entry.get("hints", 0))
 
-    return _update("exercises", exercise, change)
+    kept = _update("exercises", exercise, change)
+    if not kept:
+        _hints_not_kept[exercise] = max(level, _hints_not_kept.get(exercise, 0))
+    return kept
 
 
 def hints_shown(exercise: str) -> int:
     """The highest level of hint shown so far; 0: none."""
-    kept = load().exercises.get(exercise)
-    return kept.hints if kept else 0
+    kept = load().exercises.get(exercise, ExerciseRecord()).hints
+    return max(kept, _hints_not_kept.get(exercise, 0))
 
 
 def record_quiz(question: str, lesson: str, right: bool) -> bool:
