@@ -1,0 +1,175 @@
+"""Whether what an answer returned is right, and if not, why, in plain words that do not give the answer away."""
+
+from __future__ import annotations
+
+import math
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Why an answer is not right."""
+
+    says: str
+    where: torch.Tensor | None = None
+    """For tensors: a mask of the wrong entries, of the answer's shape."""
+
+
+def describe_type(value: Any) -> str:
+    """Name the kind of a value the way a student would: `a list of 3`, `a float32 tensor of shape (2, 3)`."""
+    if value is None:
+        return "None"
+    if isinstance(value, torch.Tensor):
+        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+    if isinstance(value, np.ndarray):
+        return f"a {value.dtype} NumPy array of shape {value.shape}"
+    if isinstance(value, bool):
+        return "a bool"
+    if isinstance(value, numbers.Integral):
+        return "a whole number"
+    if isinstance(value, numbers.Real):
+        return "a float"
+    if isinstance(value, str):
+        return "a string"
+    if isinstance(value, (list, tuple)):
+        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, dict):
+        return f"a dict with keys {', '.join(map(repr, value))}"
+    name = type(value).__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+
+
+def agree(expected: Any, got: Any) -> Mismatch | None:
+    """Compare by value, generously where types are a matter of taste, strictly where they matter.
+
+    Numbers may be Python's, NumPy's or 0-d tensors; sequences may be lists, tuples or `torch.Size`. Whole numbers
+    are compared exactly, floats with a tolerance that comes from the coarser dtype. Tensors must agree in shape,
+    kind (float, integer, bool) and device.
+
+    Returns:
+        None if they agree, else a `Mismatch`.
+    """
+    if got is None and expected is not None:
+        return Mismatch("it returned None. Is there a `return` on every path?")
+    if isinstance(expected, torch.Tensor):
+        return _agree_tensor(expected, got)
+    if isinstance(expected, bool):
+        return _agree_bool(expected, got)
+    if isinstance(expected, numbers.Real):
+        return _agree_number(float(expected), expected, got)
+    if isinstance(expected, (list, tuple)):
+        return _agree_sequence(expected, got)
+    if isinstance(expected, dict):
+        return _agree_dict(expected, got)
+    if type(expected) is type(got) and expected == got:
+        return None
+    if type(expected) is not type(got):
+        return Mismatch(f"it returned {describe_type(got)}; expected was {describe_type(expected)}.")
+    return Mismatch(f"{got!r} is not right.")
+
+
+def _scalar(value: Any) -> Any:
+    """Unwrap a NumPy scalar, a 0-d array or a one-element 0-d tensor."""
+    if isinstance(value, (torch.Tensor, np.ndarray)) and value.ndim == 0:
+        return value.item()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _agree_bool(expected: bool, got: Any) -> Mismatch | None:
+    got = _scalar(got)
+    if not isinstance(got, bool):
+        return Mismatch(f"it returned {describe_type(got)}; expected was True or False.")
+    return None if got == expected else Mismatch(f"{got} is not right.")
+
+
+def _agree_number(expected: float, exact: Any, got: Any) -> Mismatch | None:
+    got = _scalar(got)
+    if isinstance(got, bool) or not isinstance(got, numbers.Real):
+        return Mismatch(f"it returned {describe_type(got)}; expected was a number.")
+    if isinstance(exact, numbers.Integral) and isinstance(got, numbers.Integral):
+        same = int(exact) == int(got)
+    else:
+        same = (math.isnan(expected) and math.isnan(got)) or math.isclose(expected, got, rel_tol=1e-6, abs_tol=1e-9)
+    if same:
+        return None
+    if math.isnan(got):
+        return Mismatch("it returned nan (not a number): is there a division by zero?")
+    if math.isnan(expected):
+        return Mismatch(f"{got:g} is not right: there is no number to return here, so expected was nan.")
+    return Mismatch(f"{got:g} is too {'large' if got > expected else 'small'}.")
+
+
+def _agree_sequence(expected: list[Any] | tuple[Any, ...], got: Any) -> Mismatch | None:
+    if isinstance(got, (torch.Tensor, np.ndarray)) and got.ndim == 1:
+        got = got.tolist()
+    if not isinstance(got, (list, tuple)):
+        return Mismatch(f"it returned {describe_type(got)}; expected was a sequence of {len(expected)}.")
+    if len(expected) != len(got):
+        return Mismatch(f"it returned {len(got)} values; expected were {len(expected)}.")
+    for index, (e, g) in enumerate(zip(expected, got)):
+        mismatch = agree(e, g)
+        if mismatch:
+            return Mismatch(f"value {index} (counted from 0): {mismatch.says}", mismatch.where)
+    return None
+
+
+def _agree_dict(expected: dict[Any, Any], got: Any) -> Mismatch | None:
+    if not isinstance(got, dict):
+        return Mismatch(f"it returned {describe_type(got)}; expected was {describe_type(expected)}.")
+    if expected.keys() != got.keys():
+        return Mismatch(f"it returned {describe_type(got)}; expected was {describe_type(expected)}.")
+    for key, value in expected.items():
+        mismatch = agree(value, got[key])
+        if mismatch:
+            return Mismatch(f"{key}: {mismatch.says}", mismatch.where)
+    return None
+
+
+def _kind(dtype: torch.dtype) -> str:
+    if dtype is torch.bool:
+        return "bool"
+    if dtype.is_complex:
+        return "complex"
+    return "float" if dtype.is_floating_point else "integer"
+
+
+def _agree_tensor(expected: torch.Tensor, got: Any) -> Mismatch | None:
+    if not isinstance(got, torch.Tensor):
+        return Mismatch(f"it returned {describe_type(got)}; expected was a torch tensor.")
+    if expected.shape != got.shape:
+        return Mismatch(f"its shape is {tuple(got.shape)}; expected was {tuple(expected.shape)}.")
+    if expected.device != got.device:
+        return Mismatch(f"it is on {got.device}; the input is on {expected.device}. Stay on the input's device.")
+    if _kind(expected.dtype) != _kind(got.dtype):
+        return Mismatch(
+            f"its dtype is {str(got.dtype).removeprefix('torch.')}; "
+            f"expected was {str(expected.dtype).removeprefix('torch.')}."
+        )
+    expected, got = expected.detach(), got.detach()
+    if expected.dtype.is_floating_point:
+        step = max(torch.finfo(expected.dtype).eps, torch.finfo(got.dtype).eps)
+        size = expected.abs().nan_to_num(0, 0, 0).max().item() if expected.numel() else 0.0
+        tolerance = 256 * step * max(size, 1e-3)
+        right = torch.isclose(expected.double(), got.double(), rtol=0, atol=tolerance, equal_nan=True)
+    else:
+        right = expected == got
+    if bool(right.all()):
+        return None
+    wrong = ~right
+    first = tuple(wrong.nonzero()[0].tolist())
+    place = f", the first at index {list(first)}" if first else ""
+    return Mismatch(f"{int(wrong.sum())} of {wrong.numel()} values are not right{place}.", wrong.cpu())
+
+
+def same_value(a: Any, b: Any) -> bool:
+    """Tell whether two outputs are the same, by the rules of `agree`."""
+    return agree(a, b) is None
+
+
+Comparison = Callable[[Any, Any], Mismatch | None]

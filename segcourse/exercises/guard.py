@@ -1,0 +1,142 @@
+"""Runs a student's function in this process and tells what happened, whatever it does.
+
+This guards against accidents (endless loops, recursion, `exit()`), not against attacks: the grader runs answers
+in a process of their own.
+"""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import copy
+import io
+import threading
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from segcourse.exercises.compare import same_value
+from segcourse.exercises.exercise import Case, Exercise
+
+PRINTED = 300
+"""How many characters of what an answer prints are kept."""
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What one call came to: a value, or a problem in plain words."""
+
+    value: Any = None
+    problem: str | None = None
+    kind: str = "returned"
+    """`returned`, the name of the exception that was raised, `timeout` or `changed its input`."""
+    printed: str = ""
+    warned: str = ""
+
+
+class _Timeout(BaseException):
+    """The time limit, told apart from the user's own interrupt."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Interrupt the block after `seconds`, on every system; only works in the main thread, as notebooks do.
+
+    Raises:
+        _Timeout: when the time was up. A real Ctrl-C passes through as KeyboardInterrupt.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    done = threading.Event()
+    fired = threading.Event()
+    lock = threading.Lock()
+
+    def interrupt() -> None:
+        # An answer may catch the first interrupt (`except:` in a loop), so it is repeated until the block ends.
+        while not done.wait(seconds if not fired.is_set() else 0.2):
+            with lock:
+                if not done.is_set():
+                    fired.set()
+                    _thread.interrupt_main()
+
+    watcher = threading.Thread(target=interrupt, daemon=True)
+    watcher.start()
+    try:
+        try:
+            yield
+        finally:
+            with lock:
+                done.set()
+            watcher.join()
+    except KeyboardInterrupt:
+        if fired.is_set():
+            raise _Timeout from None
+        raise
+
+
+def run_here(exercise: Exercise, answer: Callable[..., Any]) -> Callable[[Case], Ran]:
+    """Return a function that runs `answer` on one case of `exercise` in this process."""
+
+    def run(case: Case) -> Ran:
+        given = copy.deepcopy(case)
+        output = io.StringIO()
+        try:
+            with (
+                warnings.catch_warnings(record=True) as caught,
+                contextlib.redirect_stdout(output),
+                contextlib.redirect_stderr(output),
+                torch.random.fork_rng(devices=[]),
+            ):
+                warnings.simplefilter("always")
+                with time_limit(exercise.seconds):
+                    value = exercise.drive(answer, given)
+        except _Timeout:
+            return Ran(
+                problem=f"it ran for more than {exercise.seconds:g} s and was stopped. "
+                "Is there a loop that never ends?",
+                kind="timeout",
+            )
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            return Ran(
+                problem=explain_error(error, answer),
+                kind=type(error).__name__,
+                printed=output.getvalue()[:PRINTED],
+            )
+        warned = str(caught[0].message)[:PRINTED] if caught else ""
+        printed = output.getvalue()[:PRINTED]
+        changed = [name for name in case if not same_value(case[name], given[name])]
+        if changed and not exercise.tags & {"changes_input"}:
+            return Ran(
+                value,
+                f"it changed its input `{changed[0]}`. Work on a copy, or build a new value.",
+                "changed its input",
+                printed,
+                warned,
+            )
+        return Ran(value, printed=printed, warned=warned)
+
+    return run
+
+
+def explain_error(error: BaseException, answer: Callable[..., Any]) -> str:
+    """Say in one or two sentences what was raised and at which line of the student's function."""
+    code = getattr(answer, "__code__", None)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if code and f.filename == code.co_filename]
+    line = f" At: `{frames[-1].line}`." if frames and frames[-1].line else ""
+    if isinstance(error, RecursionError):
+        return f"it calls itself without end (RecursionError). Does every path reach a case that stops?{line}"
+    if isinstance(error, SystemExit):
+        return f"it tried to leave Python (exit or quit). Return a value instead.{line}"
+    if isinstance(error, MemoryError):
+        return f"it ran out of memory.{line}"
+    text = str(error).strip().split("\n")[0][:200]
+    if isinstance(error, TypeError) and "positional argument" in text:
+        return f"it cannot be called as the exercise asks: {text}. Keep the parameters of the first line as they were."
+    return f"it raised {type(error).__name__}: {text or 'no message'}.{line}"

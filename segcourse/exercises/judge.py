@@ -1,0 +1,215 @@
+"""The judge: runs an answer on fresh cases, decides, and names the mistake.
+
+The same function serves the notebook and the grader; only `run`, the way an answer is run, differs.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from segcourse.exercises.compare import Mismatch, same_value
+from segcourse.exercises.exercise import Case, Exercise, Misconception
+from segcourse.exercises.guard import Ran, run_here
+
+T = TypeVar("T")
+
+CHECK_SECONDS = 1.0
+"""After this time no further case is begun, once LEAST_CASES were run."""
+LEAST_CASES = 12
+SHRINK_SECONDS = 0.5
+
+
+class Outcome(StrEnum):
+    """The three outcomes of a check."""
+
+    NOT_ATTEMPTED = "not attempted"
+    NOT_YET = "not yet"
+    CORRECT = "correct"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One case that failed: what went in, what came out, and what is wrong with it."""
+
+    case: Case
+    ran: Ran
+    mismatch: Mismatch
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the judge found. `failure` is the smallest failing case; the right answer is not in here."""
+
+    exercise: Exercise
+    outcome: Outcome
+    ran: int = 0
+    failed: int = 0
+    misconception: Misconception | None = None
+    failure: Failure | None = None
+    printed: str = ""
+    warned: str = ""
+
+    @property
+    def points(self) -> int:
+        """The points earned: all or none."""
+        return self.exercise.points if self.outcome is Outcome.CORRECT else 0
+
+
+def judge(
+    exercise: Exercise,
+    run: Callable[[Case], Ran],
+    seed: int | None = None,
+    *,
+    cases: list[Case] | None = None,
+) -> Verdict:
+    """Run an answer on the exercise's cases and decide.
+
+    Args:
+        exercise: what was asked.
+        run: runs the answer on one case, in this process or in another.
+        seed: determines the cases; None takes fresh ones.
+        cases: the cases to use instead of drawing them.
+
+    Returns:
+        The verdict. It is *not attempted* while the answer still returns the dots of the starter.
+    """
+    seed = random.randrange(2**32) if seed is None else seed
+    cases = exercise.draw_cases(seed) if cases is None else cases
+    began = time.monotonic()
+    results: list[Ran] = []
+    for case in cases:
+        results.append(run(case))
+        if is_starter(results[-1]):
+            return Verdict(exercise, Outcome.NOT_ATTEMPTED)
+        stuck = results[-1].kind == "timeout"
+        if stuck or (len(results) >= LEAST_CASES and time.monotonic() - began > CHECK_SECONDS):
+            break
+    cases = cases[: len(results)]
+    truths = [truth(exercise, exercise.reference, case) for case in cases]
+    mismatches = [mismatch_of(exercise, t, r) for t, r in zip(truths, results)]
+    failed = [i for i, m in enumerate(mismatches) if m]
+    printed = next((r.printed for r in results if r.printed), "")
+    warned = next((r.warned for r in results if r.warned), "")
+    if not failed:
+        return Verdict(exercise, Outcome.CORRECT, len(cases), printed=printed, warned=warned)
+    misconception = diagnose(exercise, cases, truths, results, mismatches)
+    first = failed[0]
+    failure = Failure(cases[first], results[first], mismatches[first] or Mismatch(""))
+    if results[first].kind != "timeout":
+        failure = smallest_failure(exercise, run, failure, misconception, seed)
+    return Verdict(exercise, Outcome.NOT_YET, len(cases), len(failed), misconception, failure, printed, warned)
+
+
+def truth(exercise: Exercise, implementation: Callable[..., Any], case: Case) -> Ran:
+    """Run one of our own implementations, right or wrong, on a case."""
+    return run_here(exercise, implementation)(case)
+
+
+def is_starter(result: Ran) -> bool:
+    """Tell whether the answer is still the starter: its dots come back, alone or inside a sequence or dict."""
+    if result.kind == "NotImplementedError":
+        return True
+    value = result.value
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+    return any(part is ... or part is NotImplemented for part in parts)
+
+
+def mismatch_of(exercise: Exercise, expected: Ran, result: Ran) -> Mismatch | None:
+    """Compare one result with the truth. A problem that the truth has too (the same exception) is right."""
+    if expected.problem and expected.kind == result.kind:
+        return None
+    if result.problem:
+        return Mismatch(result.problem)
+    if expected.problem:
+        return Mismatch(f"this input should be refused with a {expected.kind}; it returned a value instead.")
+    return exercise.compare(expected.value, result.value)
+
+
+def alike(a: Ran, b: Ran) -> bool:
+    """Tell whether two calls came to the same: equal values, or the same kind of problem."""
+    return a.kind == b.kind and (a.problem is not None or same_value(a.value, b.value))
+
+
+def diagnose(
+    exercise: Exercise,
+    cases: list[Case],
+    truths: list[Ran],
+    results: list[Ran],
+    mismatches: list[Mismatch | None],
+) -> Misconception | None:
+    """Name the mistake: the first misconception that does what the answer does wherever either goes wrong."""
+    for misconception in exercise.misconceptions:
+        told_apart = False
+        for case, expected, result, mismatch in zip(cases, truths, results, mismatches):
+            wrong = truth(exercise, misconception.wrong, case)
+            tells = mismatch_of(exercise, expected, wrong) is not None
+            if (tells or mismatch) and not alike(wrong, result):
+                break
+            told_apart |= tells
+        else:
+            if told_apart:
+                return misconception
+    return None
+
+
+def smallest_failure(
+    exercise: Exercise,
+    run: Callable[[Case], Ran],
+    known: Failure,
+    misconception: Misconception | None,
+    seed: int,
+) -> Failure:
+    """Shrink: let hypothesis look for the simplest case that fails (and shows the named mistake, if one is named)."""
+    import hypothesis
+    from hypothesis import HealthCheck, Phase, strategies
+    from hypothesis.errors import NoSuchExample
+
+    class ShrinkingDraw:
+        def __init__(self, draw: Callable[..., Any]) -> None:
+            self._draw = draw
+
+        def integer(self, low: int, high: int) -> int:
+            return self._draw(strategies.integers(low, high))
+
+        def choice(self, options: Any) -> Any:
+            return self._draw(strategies.sampled_from(options))
+
+    @strategies.composite
+    def cases(draw: Any) -> Case:
+        return exercise.cases(ShrinkingDraw(draw))
+
+    deadline = time.monotonic() + SHRINK_SECONDS
+    best = [known]
+
+    def fails(case: Case) -> bool:
+        if time.monotonic() > deadline:
+            return False
+        expected = truth(exercise, exercise.reference, case)
+        result = run(case)
+        mismatch = mismatch_of(exercise, expected, result)
+        if mismatch is None or result.kind != known.ran.kind:
+            return False
+        if misconception and not alike(truth(exercise, misconception.wrong, case), result):
+            return False
+        best[0] = Failure(case, result, mismatch)
+        return True
+
+    quiet = hypothesis.settings(
+        max_examples=100,
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.generate, Phase.shrink],
+        verbosity=hypothesis.Verbosity.quiet,
+    )
+    # hypothesis replays its last find; past the deadline it does not fail any more, and `best` holds it all the same.
+    try:
+        hypothesis.find(cases(), fails, settings=quiet, random=random.Random(seed))
+    except (NoSuchExample, hypothesis.errors.Flaky, hypothesis.errors.Unsatisfiable):
+        pass
+    return best[0]

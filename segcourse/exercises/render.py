@@ -1,0 +1,227 @@
+"""Draws verdicts and cards, as plain text and as HTML with the same content."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from segcourse.exercises.judge import Failure, Outcome, Verdict
+
+SIGNS = {Outcome.CORRECT: "✓", Outcome.NOT_YET: "✗", Outcome.NOT_ATTEMPTED: "○"}
+COLOURS = {Outcome.CORRECT: "#009E73", Outcome.NOT_YET: "#D55E00", Outcome.NOT_ATTEMPTED: "#767676"}
+GRID_SIDE = 8
+"""Grids show at most this many rows and columns."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A titled picture of a value: rows of cells, some of them marked as wrong."""
+
+    title: str
+    rows: list[list[str]]
+    wrong: list[list[bool]]
+
+    def text(self) -> str:
+        """Render as aligned columns; wrong cells carry a star."""
+        cells = [[c + ("*" if w else " ") for c, w in zip(r, ws)] for r, ws in zip(self.rows, self.wrong)]
+        width = max((len(c) for row in cells for c in row), default=0)
+        return "\n".join([f"    {self.title}", *("      " + " ".join(c.rjust(width) for c in row) for row in cells)])
+
+    def html(self) -> str:
+        """Render as a small table; wrong cells are framed and carry a star."""
+        frame = "border:2px solid #D55E00;font-weight:bold;"
+        body = "".join(
+            "<tr>"
+            + "".join(
+                f'<td style="{frame if w else "border:1px solid #9996;"}padding:1px 6px;text-align:right">'
+                f"{html.escape(c)}{'*' if w else ''}</td>"
+                for c, w in zip(row, ws)
+            )
+            + "</tr>"
+            for row, ws in zip(self.rows, self.wrong)
+        )
+        return (
+            '<div style="display:inline-block;vertical-align:top;margin:4px 18px 4px 0">'
+            f'<div style="font-size:90%">{html.escape(self.title)}</div>'
+            f'<table style="border-collapse:collapse;font-family:monospace;margin:2px 0">{body}</table></div>'
+        )
+
+
+@dataclass(frozen=True)
+class Card:
+    """A message to the reader: a headline with a sign, lines of text, grids."""
+
+    headline: str
+    sign: str
+    colour: str
+    lines: list[str] = field(default_factory=list)
+    grids: list[Grid] = field(default_factory=list)
+    after: list[str] = field(default_factory=list)
+    code: str = ""
+
+    def text(self) -> str:
+        """Render as plain text."""
+        parts = [f"{self.sign} {self.headline}", *("  " + line for line in self.lines)]
+        parts += [grid.text() for grid in self.grids]
+        parts += ["  " + line for line in self.after]
+        parts += ["    " + line for line in self.code.splitlines()]
+        return "\n".join(parts)
+
+    def html(self) -> str:
+        """Render as a card that reads well on a light and on a dark page."""
+
+        def paragraph(line: str) -> str:
+            return f'<div style="margin:2px 0">{_inline_code(line)}</div>'
+
+        code = (
+            f'<pre style="background:transparent;color:inherit;margin:6px 0 2px">{html.escape(self.code)}</pre>'
+            if self.code
+            else ""
+        )
+        return (
+            f'<div role="status" style="border-left:5px solid {self.colour};padding:6px 12px;margin:2px 0;'
+            f'background:{self.colour}14;max-width:60em">'
+            f'<div><span style="color:{self.colour};font-weight:bold">{self.sign}</span> '
+            f"<b>{_inline_code(self.headline)}</b></div>"
+            + "".join(map(paragraph, self.lines))
+            + "".join(grid.html() for grid in self.grids)
+            + "".join(map(paragraph, self.after))
+            + code
+            + "</div>"
+        )
+
+
+def _inline_code(text: str) -> str:
+    """Escape, and set what stands between backquotes as code."""
+    parts = html.escape(text).split("`")
+    return "".join(f"<code>{part}</code>" if i % 2 else part for i, part in enumerate(parts))
+
+
+def publish(card: Card) -> None:
+    """Show a card: HTML in a notebook, the same words elsewhere."""
+    from segcourse.plots import publish_html
+
+    publish_html(card.text(), card.html())
+
+
+def verdict_card(verdict: Verdict) -> Card:
+    """Put a verdict into words."""
+    exercise = verdict.exercise
+    worth = f"{exercise.points} point{'s' if exercise.points > 1 else ''}"
+    sign, colour = SIGNS[verdict.outcome], COLOURS[verdict.outcome]
+    head = f"{exercise.name}: {verdict.outcome}"
+    if verdict.outcome is Outcome.NOT_ATTEMPTED:
+        return Card(
+            f"{head} ({worth} to earn)",
+            sign,
+            colour,
+            [
+                "The function still returns the dots of the starter. Replace them with your answer, run the cell, "
+                "then run this one.",
+                f"`hint.{exercise.name}()` gives a first nudge.",
+            ],
+        )
+    if verdict.outcome is Outcome.CORRECT:
+        lines = [f"Right on {verdict.ran} cases, most of them fresh on every run. Grading runs more of the same kind."]
+        return Card(f"{head} ({verdict.points} of {worth})", sign, colour, lines + _asides(verdict))
+    lines = []
+    if verdict.misconception:
+        lines.append(verdict.misconception.says)
+        lines.append(f"Read again: “{verdict.misconception.see}”.")
+    if verdict.failed < verdict.ran:
+        lines.append(f"Right on {verdict.ran - verdict.failed} of {verdict.ran} cases.")
+    failure = verdict.failure
+    grids: list[Grid] = []
+    if failure:
+        label = "The simplest case found that fails" if failure.ran.kind != "timeout" else "The case"
+        lines.append(f"{label}: {call_text(exercise.name, failure)}")
+        grids = failure_grids(failure)
+        if not failure.mismatch.says.startswith("it "):
+            result = short(failure.ran.value)
+            lines.append(
+                f"Yours returned {result}: {failure.mismatch.says}" if result else f"Yours: {failure.mismatch.says}"
+            )
+        else:
+            lines.append(f"Yours: {failure.mismatch.says}")
+        if exercise.property:
+            lines.append(f"What must hold: {exercise.property}")
+    after = [*_asides(verdict), f"`hint.{exercise.name}()` helps further."]
+    return Card(f"{head} (0 of {worth})", sign, colour, lines, grids, after)
+
+
+def _asides(verdict: Verdict) -> list[str]:
+    """Mention what the answer printed or warned of."""
+    lines = []
+    if verdict.printed:
+        first = verdict.printed.strip().split("\n")[0][:80]
+        lines.append(f"It printed while it ran (“{first}”): what counts is the value it returns.")
+    if verdict.warned:
+        first = verdict.warned.strip().split("\n")[0][:120]
+        lines.append(f"A warning was given while it ran: “{first}”.")
+    return lines
+
+
+def call_text(name: str, failure: Failure) -> str:
+    """Write the call: `compound_kernel(kernel_1=3, stride_1=2, kernel_2=3)`; tensors by their names."""
+    arguments = ", ".join(f"{k}={short(v) or k}" for k, v in failure.case.items())
+    return f"`{name}({arguments})`"
+
+
+def short(value: Any) -> str:
+    """Write a value in one line if it is small; empty for what is better drawn as a grid."""
+    if isinstance(value, torch.Tensor):
+        if value.ndim == 0 or (value.ndim == 1 and value.numel() <= 12):
+            return str([_number(v) for v in value.tolist()] if value.ndim else _number(value.item())).replace("'", "")
+        return ""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, (list, tuple)):
+        inner = [short(v) for v in value]
+        if not all(inner):
+            return ""
+        brackets = "[]" if isinstance(value, list) else "()"
+        comma = "," if len(value) == 1 and isinstance(value, tuple) else ""
+        return f"{brackets[0]}{', '.join(inner)}{comma}{brackets[1]}"
+    text = repr(value)
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
+def _number(value: float) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def failure_grids(failure: Failure) -> list[Grid]:
+    """Draw the tensors of a failing case: inputs, then the answer with its wrong entries marked."""
+    grids = [grid_of(name, v) for name, v in failure.case.items() if isinstance(v, torch.Tensor) and not short(v)]
+    value, where = failure.ran.value, failure.mismatch.where
+    if isinstance(value, (tuple, list, dict)) and where is not None:
+        parts = value.values() if isinstance(value, dict) else value
+        value = next((p for p in parts if isinstance(p, torch.Tensor) and p.shape == where.shape), None)
+    if isinstance(value, torch.Tensor) and (not short(value) or where is not None) and value.ndim:
+        grids.append(grid_of("yours", value, where))
+    return grids
+
+
+def grid_of(name: str, value: torch.Tensor, wrong: torch.Tensor | None = None) -> Grid:
+    """Draw a tensor as a grid: its last two axes, at the first index (or the first wrong one) of the others."""
+    value = value.detach().cpu()
+    value = value.to_dense() if value.layout != torch.strided else value
+    wrong = torch.zeros(value.shape, dtype=torch.bool) if wrong is None or wrong.shape != value.shape else wrong
+    shape = tuple(value.shape)
+    index: tuple[int, ...] = (0,) * max(value.ndim - 2, 0)
+    if value.ndim > 2 and bool(wrong.any()):
+        index = tuple(wrong.nonzero()[0].tolist()[:-2])
+    if 0 in shape:
+        return Grid(f"{name}, shape {shape}: empty", [], [])
+    value, wrong = value[index], wrong[index]
+    if value.ndim == 1:
+        value, wrong = value[None], wrong[None]
+    clipped = value.shape[0] > GRID_SIDE or value.shape[1] > GRID_SIDE
+    value, wrong = value[:GRID_SIDE, :GRID_SIDE], wrong[:GRID_SIDE, :GRID_SIDE]
+    place = f", at [{', '.join(map(str, index))}]" if index else ""
+    rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in value.tolist()]
+    title = f"{name}, shape {shape}{place}{' (its upper left corner)' if clipped else ''}"
+    return Grid(title, rows, wrong.tolist())

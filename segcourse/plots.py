@@ -1,0 +1,69 @@
+"""Figures: one way to show them (always with a text that says what is in them), and a common look."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+OKABE_ITO = {
+    "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
+    "yellow": "#F0E442", "blue": "#0072B2", "vermilion": "#D55E00", "purple": "#CC79A7",
+}  # fmt: skip
+"""Eight colours that colour-blind readers tell apart (Okabe and Ito, "Color Universal Design", 2008)."""
+
+
+def use_style() -> None:
+    """Set matplotlib's defaults for the course: white and opaque, readable, colour-blind safe."""
+    import matplotlib as mpl
+    from cycler import cycler
+
+    mpl.rcParams.update({
+        "figure.facecolor": "white", "savefig.facecolor": "white", "figure.dpi": 100, "font.size": 10,
+        "axes.titlesize": 10, "axes.spines.top": False, "axes.spines.right": False,
+        "axes.prop_cycle": cycler(color=[OKABE_ITO[c] for c in
+                                             ("blue", "vermilion", "green", "orange", "purple", "sky", "black")]),
+        "image.interpolation": "nearest", "figure.constrained_layout.use": True,
+    })  # fmt: skip
+
+
+def publish_html(text: str, markup: str) -> None:
+    """Display HTML with a plain-text twin; outside of a notebook the text is printed."""
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is None:
+        print(text)
+    else:
+        display({"text/plain": text, "text/html": markup}, raw=True)
+
+
+def png(figure: Figure) -> bytes:
+    """Render a figure to PNG bytes and close it."""
+    import matplotlib.pyplot as plt
+
+    buffer = io.BytesIO()
+    # No version or date in the file: the same figure gives the same bytes.
+    figure.savefig(buffer, format="png", dpi=100, facecolor="white", metadata={"Software": None})
+    plt.close(figure)
+    return buffer.getvalue()
+
+
+def show(figure: Figure, alt: str) -> None:
+    """Show a figure with a text for those who cannot see it; notebook tests compare the text.
+
+    Args:
+        figure: a matplotlib figure; it is closed.
+        alt: what the figure shows, with its numbers, in a sentence or two.
+
+    Raises:
+        ValueError: if the text is empty or too short to say anything.
+    """
+    if len(alt.split()) < 4:
+        raise ValueError(f"alt text {alt!r} says too little: describe what the figure shows in a sentence.")
+    source = base64.b64encode(png(figure)).decode()
+    publish_html(alt, f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">')

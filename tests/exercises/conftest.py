@@ -1,0 +1,17 @@
+"""Runs the contract's tests once for each exercise of a lesson."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from segcourse import exercises
+
+sys.path.insert(0, str(Path(__file__).parent))  # `from contract import Contract`
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give each test that asks for `exercise` every exercise of its class's lesson."""
+    if "exercise" in metafunc.fixturenames and metafunc.cls is not None:
+        of_lesson = exercises.lesson(metafunc.cls.lesson).exercises
+        metafunc.parametrize("exercise", of_lesson, ids=[e.name for e in of_lesson])

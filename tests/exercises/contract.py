@@ -1,0 +1,157 @@
+"""What every exercise must keep to. A lesson's test file hands its right answers over; the rest follows.
+
+class TestContract(Contract):
+    lesson = "01_receptive_field"
+    right = {"compound_kernel": (one_way, another_way)}
+"""
+
+import ast
+import copy
+import inspect
+import textwrap
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import torch
+
+from segcourse import authoring, exercises
+from segcourse.exercises.compare import same_value
+from segcourse.exercises.exercise import Exercise
+from segcourse.exercises.guard import run_here
+from segcourse.exercises.judge import Outcome, Verdict, judge, truth
+from segcourse.exercises.render import verdict_card
+
+SEEDS = 200
+CASES = 8
+"""Fresh cases for each of the 200 seeds, beside the examples."""
+MISTAKE_SEEDS = 20
+"""Full checks of every misconception."""
+
+
+def judged(exercise: Exercise, answer: Callable[..., Any], seed: int, fresh: int | None = None) -> Verdict:
+    cases = None if fresh is None else exercise.draw_cases(seed, len(exercise.examples) + fresh)
+    return judge(exercise, run_here(exercise, answer), seed, cases=cases)
+
+
+class Contract:
+    """Collected once a lesson; `exercise` runs over the lesson's exercises (see conftest.py)."""
+
+    lesson: ClassVar[str]
+    right: ClassVar[dict[str, tuple[Callable[..., Any], ...]]]
+    few_mistakes: ClassVar[dict[str, str]] = {}
+    """Exercises with only two misconceptions, and why the topic has no more."""
+
+    def test_every_exercise_has_two_right_answers(self) -> None:
+        names = {e.name for e in exercises.lesson(self.lesson).exercises}
+        assert names == self.right.keys()
+        assert all(len(answers) >= 2 for answers in self.right.values())
+
+    def test_starter_is_not_attempted(self, exercise: Exercise) -> None:
+        verdict = judged(exercise, lambda *args: ..., 0)
+        assert (verdict.outcome, verdict.points) == (Outcome.NOT_ATTEMPTED, 0)
+
+    def test_right_answers_are_right(self, exercise: Exercise, record_property: Any) -> None:
+        for answer in (exercise.reference, *self.right[exercise.name]):
+            for seed in range(SEEDS):
+                verdict = judged(exercise, answer, seed, CASES)
+                assert verdict.outcome is Outcome.CORRECT, (seed, answer, verdict_card(verdict).text())
+        record_property("contract", (exercise.name, f"{1 + len(self.right[exercise.name])} right answers pass"))
+
+    def test_right_answers_are_not_the_reference(self, exercise: Exercise) -> None:
+        bodies = [ast.dump(ast.parse(textwrap.dedent(inspect.getsource(f)))) for f in self.right[exercise.name]]
+        assert exercise.reference not in self.right[exercise.name]
+        assert len(set(bodies)) == len(bodies)
+
+    def test_oracle_agrees(self, exercise: Exercise) -> None:
+        for seed in range(SEEDS):
+            for case in exercise.draw_cases(seed, len(exercise.examples) + CASES):
+                expected, second = (truth(exercise, f, case) for f in (exercise.reference, exercise.oracle))
+                assert expected.problem == second.problem or expected.kind == second.kind, (
+                    case,
+                    expected,
+                    second,
+                )
+                if expected.problem is None:
+                    assert exercise.compare(expected.value, second.value) is None, (
+                        seed,
+                        case,
+                        expected,
+                        second,
+                    )
+
+    def test_mistakes_are_rejected_and_named(self, exercise: Exercise, record_property: Any) -> None:
+        mistakes = exercise.misconceptions
+        assert len(mistakes) >= 3 or (len(mistakes) == 2 and self.few_mistakes.get(exercise.name))
+        assert len({m.id for m in mistakes}) == len(mistakes)
+        for mistake in mistakes:
+            for seed in range(MISTAKE_SEEDS):
+                verdict = judged(exercise, mistake.wrong, seed)
+                assert verdict.outcome is Outcome.NOT_YET, (mistake.id, seed)
+                named = verdict.misconception and verdict.misconception.id
+                assert named == mistake.id, (mistake.id, named, seed, verdict.failure)
+        record_property("contract", (exercise.name, f"named: {', '.join(m.id for m in mistakes)}"))
+
+    def test_careless_answers_are_rejected(self, exercise: Exercise) -> None:
+        def first_argument(*args: Any) -> Any:
+            return args[0]
+
+        def zeros(*args: Any) -> Any:
+            value = exercise.reference(*args)
+            return torch.zeros_like(value) if isinstance(value, torch.Tensor) else 0
+
+        def raises(*args: Any) -> Any:
+            raise ValueError("not today")
+
+        for answer in (lambda *args: None, lambda *args: "?", first_argument, zeros, raises):
+            verdict = judged(exercise, answer, 0)
+            assert (verdict.outcome, verdict.points) == (Outcome.NOT_YET, 0), answer
+            assert verdict_card(verdict).text()
+
+    def test_reference_leaves_its_input_alone(self, exercise: Exercise) -> None:
+        for case in exercise.draw_cases(1):
+            given = copy.deepcopy(case)
+            exercise.drive(exercise.reference, given)
+            assert all(same_value(case[k], given[k]) for k in case)
+
+    def test_inputs_can_tell_right_from_wrong(self, exercise: Exercise) -> None:
+        """Not square only, not symmetric, not constant: what weak checks elsewhere fell for."""
+        cases = [case for seed in range(20) for case in exercise.draw_cases(seed)]
+        for name in cases[0]:
+            tensors = [c[name] for c in cases if isinstance(c.get(name), torch.Tensor) and c[name].numel() > 1]
+            flat = [t for t in tensors if bool((t == t.flatten()[0]).all())]
+            assert len(flat) <= len(tensors) // 4, f"{name} is often constant"
+            square = [t for t in tensors if t.ndim >= 2 and t.shape[-1] == t.shape[-2] and t.shape[-1] > 3]
+            assert len(square) <= max(1, len(tensors) // 2), f"{name} is mostly square"
+        assert len({repr(c) for c in cases}) > len(cases) // 20, "the cases hardly vary"
+
+    def test_hints_are_a_ladder(self, exercise: Exercise) -> None:
+        assert len(exercise.hints) == 3
+        assert len(set(exercise.hints)) == 3
+        assert all(len(hint.split()) >= 5 for hint in exercise.hints)
+
+    def test_words_do_not_fail(self, exercise: Exercise) -> None:
+        for mistake in exercise.misconceptions:
+            card = verdict_card(judged(exercise, mistake.wrong, 3))
+            assert mistake.says in card.text()
+            assert exercise.name in card.html()
+            assert exercise.property
+
+    def test_solution_shown_is_the_notebooks(self, exercise: Exercise) -> None:
+        """The answer in the solved notebook and the one that `solution` shows are the same code."""
+        source = authoring.read_source(authoring.root() / "solutions" / f"{exercise.lesson}.py")
+        cell = next(c for c in source.cells if authoring.answer_name(c.source) == exercise.name)
+        assert _body(cell.source, exercise.name) == _body(exercise.solution, exercise.name)
+
+
+def _body(source: str, name: str) -> str:
+    """The function's parameters and body, without annotations and docstring, as a syntax tree."""
+    tree = ast.parse(source)
+    function = next(n for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name)
+    if ast.get_docstring(function) is not None:
+        function.body = function.body[1:]
+    for node in ast.walk(function):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+        if isinstance(node, ast.arg):
+            node.annotation = None
+    return ast.dump(function)
