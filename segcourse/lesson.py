@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from segcourse import exercises, progress
+from segcourse.exercises.compare import same_value
 from segcourse.exercises.exercise import Exercise
 from segcourse.exercises.guard import run_here
 from segcourse.exercises.judge import Outcome, judge
@@ -203,7 +204,7 @@ def reveal(prediction: Any, actual: Any, what: str) -> None:
     """
     if prediction is ...:
         print(f"{what}: {actual}. You wrote down no prediction; try one before the next reveal.")
-    elif prediction == actual:
+    elif same_value(actual, prediction):
         print(f"{what}: {actual}, as you predicted.")
     else:
         print(f"{what}: {actual}; you predicted {prediction}. Where does the difference come from?")

@@ -52,31 +52,37 @@ def time_limit(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    done = threading.Event()
-    fired = threading.Event()
-    lock = threading.Lock()
+    done, fired, lock = threading.Event(), threading.Event(), threading.Lock()
 
     def interrupt() -> None:
         # An answer may catch the first interrupt (`except:` in a loop), so it is repeated until the block ends.
-        while not done.wait(seconds if not fired.is_set() else 0.2):
+        while not done.wait(0.2 if fired.is_set() else seconds):
             with lock:
                 if not done.is_set():
                     fired.set()
                     _thread.interrupt_main()
 
     watcher = threading.Thread(target=interrupt, daemon=True)
+
+    def stop() -> None:
+        while watcher.is_alive():
+            try:
+                with lock:
+                    done.set()
+                watcher.join()
+            except KeyboardInterrupt:  # one that was under way
+                continue
+
     watcher.start()
     try:
-        try:
-            yield
-        finally:
-            with lock:
-                done.set()
-            watcher.join()
+        yield
     except KeyboardInterrupt:
-        if fired.is_set():
-            raise _Timeout from None
-        raise
+        if not fired.is_set():
+            raise
+    finally:
+        stop()
+    if fired.is_set():
+        raise _Timeout
 
 
 def run_here(exercise: Exercise, answer: Callable[..., Any]) -> Callable[[Case], Ran]:

@@ -200,7 +200,8 @@ def failure_grids(failure: Failure) -> list[Grid]:
     if isinstance(value, (tuple, list, dict)) and where is not None:
         parts = value.values() if isinstance(value, dict) else value
         value = next((p for p in parts if isinstance(p, torch.Tensor) and p.shape == where.shape), None)
-    if isinstance(value, torch.Tensor) and (not short(value) or where is not None) and value.ndim:
+    drawable = isinstance(value, torch.Tensor) and value.device.type != "meta" and value.ndim > 0
+    if drawable and (not short(value) or where is not None):
         grids.append(grid_of("yours", value, where))
     return grids
 

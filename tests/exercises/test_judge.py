@@ -1,0 +1,252 @@
+"""The engine on one exercise: every way in which an answer can go wrong gets an answer in plain words."""
+
+import sys
+import time
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+
+from segcourse.exercises.compare import Mismatch
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
+from segcourse.exercises.guard import Ran, run_here
+from segcourse.exercises.judge import Outcome, Verdict, judge
+from segcourse.exercises.render import verdict_card
+
+
+def scale(image: torch.Tensor, factor: int) -> torch.Tensor:
+    """Return the image times the factor."""
+    return image * factor
+
+
+def image_and_factor(draw: Draw) -> Case:
+    height, width = draw.integer(1, 3), draw.integer(2, 5)
+    values = [[draw.integer(1, 9) for _ in range(width)] for _ in range(height)]
+    return {"image": torch.tensor(values, dtype=torch.float32), "factor": draw.integer(2, 9)}
+
+
+SCALE = Exercise(
+    name="scale",
+    lesson="01_receptive_field",
+    title="Scale",
+    points=2,
+    minutes=1,
+    difficulty=1,
+    reference=scale,
+    oracle=lambda image, factor: sum(image for _ in range(factor)),
+    cases=image_and_factor,
+    misconceptions=(
+        Misconception("adds", lambda image, factor: image + factor, "You added.", "here"),
+        Misconception(
+            "forgets_first_row",
+            lambda image, factor: torch.cat([image[:1], image[1:] * factor]),
+            "You left the first row alone.",
+            "here",
+        ),
+    ),
+    hints=("a nudge it is", "the method it is", "nearly the code"),
+    property="each value is multiplied by the factor.",
+)
+
+
+def verdict(answer, seed: int = 3) -> Verdict:
+    return judge(SCALE, run_here(SCALE, answer), seed)
+
+
+def words(answer) -> str:
+    found = verdict(answer)
+    assert (found.outcome, found.points) == (Outcome.NOT_YET, 0)
+    return verdict_card(found).text()
+
+
+def test_right_answer_earns_the_points() -> None:
+    found = verdict(lambda image, factor: factor * image)
+    assert (found.outcome, found.points, found.ran, found.failed) == (Outcome.CORRECT, 2, 40, 0)
+
+
+@pytest.mark.parametrize("dots", [..., (..., ...), {"a": ...}, NotImplemented])
+def test_dots_are_not_attempted(dots) -> None:
+    assert verdict(lambda image, factor: dots).outcome is Outcome.NOT_ATTEMPTED
+
+
+def test_same_seed_same_cases_and_fresh_ones_otherwise() -> None:
+    assert repr(SCALE.draw_cases(5)) == repr(SCALE.draw_cases(5)) != repr(SCALE.draw_cases(6))
+
+
+def test_a_mistake_is_named_and_its_case_is_small() -> None:
+    found = verdict(lambda image, factor: image + factor)
+    assert found.misconception is not None
+    assert found.misconception.id == "adds"
+    assert found.failure is not None
+    assert found.failure.case["image"].shape == (1, 2)
+    assert found.failure.case["factor"] <= 3
+    text = verdict_card(found).text()
+    assert "You added." in text
+    assert "1*" in text or "2*" in text or "3*" in text  # wrong entries are starred
+
+
+def test_a_mistake_of_its_own_is_not_given_a_name() -> None:
+    assert verdict(lambda image, factor: image * factor + 1).misconception is None
+
+
+def test_the_right_answer_is_not_shown() -> None:
+    found = verdict(lambda image, factor: image * 0 - 77)
+    assert found.failure is not None
+    expected = scale(**found.failure.case)
+    shown = verdict_card(found).text()
+    assert "-77*" in shown
+    assert str(expected.tolist()) not in shown
+
+
+def test_exception_names_the_line() -> None:
+    def divides(image, factor):
+        return image / (factor - factor) if image is None else 1 // 0
+
+    assert "ZeroDivisionError" in words(divides)
+    assert "1 // 0" in words(divides)
+
+
+def test_endless_loop_is_stopped_and_the_process_goes_on() -> None:
+    def loops(image, factor):
+        while True:
+            pass
+
+    began = time.monotonic()
+    assert "never ends" in words(loops)
+    assert time.monotonic() - began < 20  # it ends; how fast is for the benchmark
+    assert verdict(scale).outcome is Outcome.CORRECT
+
+
+def test_loop_that_swallows_the_interrupt_is_stopped_too() -> None:
+    def stubborn(image, factor):
+        for _ in range(3):
+            try:
+                while True:
+                    pass
+            except BaseException:
+                continue
+
+    assert "never ends" in words(stubborn)
+
+
+def test_an_interrupt_by_the_user_passes_through() -> None:
+    def interrupted(image, factor):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verdict(interrupted)
+
+
+def test_recursion_without_end() -> None:
+    def again(image, factor):
+        return again(image, factor)
+
+    assert "calls itself without end" in words(again)
+
+
+def test_leaving_python() -> None:
+    assert "leave Python" in words(lambda image, factor: sys.exit(0))
+
+
+def test_none_is_asked_for_its_return() -> None:
+    assert "return" in words(lambda image, factor: None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda image, factor: (image * factor).tolist(), "a list of"),
+        (lambda image, factor: (image * factor).numpy(), "NumPy array"),
+        (lambda image, factor: (image * factor).T.contiguous()[None], "shape"),
+        (lambda image, factor: (image * factor).long(), "int64"),
+        (lambda image, factor: (image * factor).to(torch.complex64), "complex64"),
+        (lambda image: image, "parameters"),
+    ],
+)
+def test_wrong_kinds_are_named(answer, said: str) -> None:
+    assert said in words(answer)
+
+
+def test_wrong_device_is_named() -> None:
+    assert "meta" in words(lambda image, factor: torch.empty(image.shape, device="meta"))
+
+
+def test_other_precision_is_no_mistake() -> None:
+    assert verdict(lambda image, factor: (image * factor).double()).outcome is Outcome.CORRECT
+
+
+def test_changing_the_input_is_told() -> None:
+    assert "changed its input `image`" in words(lambda image, factor: image.mul_(factor))
+
+
+def test_printing_and_warning_are_told_and_cost_nothing() -> None:
+    def talks(image, factor):
+        print("shape is", image.shape)
+        warnings.warn("old ways", DeprecationWarning, stacklevel=1)
+        return image * factor
+
+    found = verdict(talks)
+    assert found.outcome is Outcome.CORRECT
+    text = verdict_card(found).text()
+    assert "shape is" in text
+    assert "old ways" in text
+
+
+def test_an_object_that_says_it_equals_everything_is_not_right() -> None:
+    class Yes:
+        shape = torch.Size([1, 2])
+
+        def __eq__(self, other):
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    assert verdict(lambda image, factor: Yes()).outcome is Outcome.NOT_YET
+
+
+def test_random_numbers_of_the_student_are_left_alone() -> None:
+    def shuffles(image, factor):
+        torch.rand(3)
+        return image * factor
+
+    torch.manual_seed(0)
+    verdict(shuffles)
+    after = torch.rand(1)
+    torch.manual_seed(0)
+    assert torch.equal(after, torch.rand(1))
+
+
+def test_refusals_are_compared_by_kind() -> None:
+    def refuses(image, factor):
+        raise ValueError("no")
+
+    picky = replace(SCALE, reference=refuses)
+    run = run_here(picky, scale)
+    assert "should be refused" in verdict_card(judge(picky, run, 1)).text()
+
+
+def test_the_judge_takes_any_way_of_running() -> None:
+    """The grader's way in: `run` may be anything that returns a `Ran`."""
+    found = judge(SCALE, lambda case: Ran(value=case["image"] * case["factor"]), 0)
+    assert found.outcome is Outcome.CORRECT
+    found = judge(SCALE, lambda case: Ran(problem="the process ended.", kind="died"), 0)
+    assert "the process ended." in verdict_card(found).text()
+
+
+def test_custom_comparison() -> None:
+    def any_positive(expected, got) -> Mismatch | None:
+        return None if got > 0 else Mismatch("it is not positive.")
+
+    lenient = replace(SCALE, compare=any_positive)
+    assert judge(lenient, run_here(lenient, lambda image, factor: 5), 0).outcome is Outcome.CORRECT
+    assert judge(lenient, run_here(lenient, lambda image, factor: -5), 0).outcome is Outcome.NOT_YET
+
+
+def test_text_and_html_say_the_same() -> None:
+    for answer in (scale, lambda image, factor: ..., lambda image, factor: image + factor):
+        card = verdict_card(verdict(answer))
+        for line in [card.headline, *card.lines, *card.after]:
+            assert line in card.text()
+        plain = card.html().replace("<code>", "`").replace("</code>", "`").replace("&quot;", '"')
+        assert all(line.replace("'", "&#x27;") in plain for line in [card.headline, *card.lines, *card.after])
