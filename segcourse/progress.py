@@ -80,9 +80,7 @@ def path() -> Path:
     return home() / "progress.json"
 
 
-def record(
-    exercise: str, *, lesson: str, outcome: str, points: float, of: float, diagnosis: str | None = None
-) -> bool:
+def record(exercise: str, *, lesson: str, outcome: str, points: float, of: float, diagnosis: str | None = None) -> bool:
     """Note the outcome of one check; the best points stay, whatever comes later. True when it was kept.
 
     Raises ValueError for points outside 0..`of`. Never raises for want of a writable place: says so once.
@@ -188,9 +186,7 @@ def table(exercises: Iterable[tuple[str, str, float, str]]) -> str:
             entry = kept.exercises.get(name, ExerciseRecord())
             best = min(entry.points, points)
             earned += best
-            body.append(
-                f"  {_state(entry, points):<15}  {name:<{width}}  {best:g}/{points:g}  {title}".rstrip()
-            )
+            body.append(f"  {_state(entry, points):<15}  {name:<{width}}  {best:g}/{points:g}  {title}".rstrip())
         quizzes = [quiz.right for quiz in kept.quizzes.values() if quiz.lesson == lesson]
         quiz = f", quiz {sum(quizzes)} of {len(quizzes)} right" if quizzes else ""
         lines += [f"{lesson}: {earned:g} of {sum(row[1] for row in rows):g} points{quiz}", *body, ""]
@@ -202,7 +198,7 @@ def table(exercises: Iterable[tuple[str, str, float, str]]) -> str:
 def _state(entry: ExerciseRecord, points: float) -> str:
     if entry.attempts and entry.points >= points:
         return "✓ correct"
-    return "✗ not yet" if entry.attempts else f"· {NOT_ATTEMPTED}"
+    return "✗ not yet" if entry.attempts else f"○ {NOT_ATTEMPTED}"
 
 
 def _update(kind: str, name: str, change: Callable[[dict[str, Any], str], None]) -> bool:
@@ -259,9 +255,7 @@ def _read_or_set_aside() -> dict[str, Any]:
     except _UnreadableError:
         aside = _free_name("corrupt")
         path().rename(aside)
-        _say_once(
-            f"Your progress file could not be understood. It is kept as {short(aside)}; a fresh one begins."
-        )
+        _say_once(f"Your progress file could not be understood. It is kept as {short(aside)}; a fresh one begins.")
         return _read()
 
 
@@ -273,9 +267,7 @@ def _parse(document: Any) -> Progress:
     """The document as records. Raises _UnreadableError unless every part has the type it should have."""
     if not (isinstance(document, dict) and isinstance(document.get("schema"), int)):
         raise _UnreadableError("no progress file")
-    return Progress(
-        _records(document.get("exercises"), ExerciseRecord), _records(document.get("quizzes"), QuizRecord)
-    )
+    return Progress(_records(document.get("exercises"), ExerciseRecord), _records(document.get("quizzes"), QuizRecord))
 
 
 def _records(entries: Any, kind: type[R]) -> dict[str, R]:

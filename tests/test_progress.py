@@ -70,9 +70,7 @@ def test_any_history_keeps_the_maximum_and_counts_the_attempts(history):
     for name, points in history:
         assert progress.record(name, lesson="x", outcome="some", points=points, of=4)
     kept = progress.load().exercises
-    assert {n: e.points for n, e in kept.items()} == {
-        n: max(p for m, p in history if m == n) for n, _ in history
-    }
+    assert {n: e.points for n, e in kept.items()} == {n: max(p for m, p in history if m == n) for n, _ in history}
     assert sum(e.attempts for e in kept.values()) == len(history)
 
 
@@ -296,7 +294,7 @@ def test_table_tells_points_states_and_quizzes():
         "  ✗ not yet        jump    1/3  Jump",
         "",
         "02_matrix: 0 of 4 points",
-        "  · not attempted  bands   0/4  Bands",
+        "  ○ not attempted  bands   0/4  Bands",
         "",
         "In all: 3 of 9 points.",
     ]
