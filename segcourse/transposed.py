@@ -75,7 +75,7 @@ def input_sizes(output: int, kernel: int, stride: int = 1, padding: int = 0, dil
     """
     _require_layer(output, kernel, stride, padding, dilation)
     smallest = (output - 1) * stride + dilation * (kernel - 1) + 1 - 2 * padding
-    return range(max(1, smallest), max(1, smallest + stride))
+    return range(max(1, smallest), smallest + stride)
 
 
 def output_padding_for(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:

@@ -220,6 +220,12 @@ def test_sizes_of_the_lesson():
     assert [T.conv_transpose_output_size(3, 3, 2, 1, extra) for extra in (0, 1)] == [5, 6]
 
 
+def test_output_padding_may_reach_the_dilation():
+    z, w = torch.randn(1, 1, 4), torch.randn(1, 1, 3)
+    expected = F.conv_transpose1d(z, w, stride=2, output_padding=2, dilation=3)
+    torch.testing.assert_close(T.conv_transpose(z, w, stride=2, output_padding=2, dilation=3), expected)
+
+
 def test_output_padding_adds_rows_of_the_matrix_not_zeros():
     w, z = torch.tensor([[[2.0, 3.0, 5.0]]]), torch.tensor([[[1.0, 10.0, 100.0]]])
     without = T.conv_transpose(z, w, stride=2, padding=1)[0, 0]
@@ -383,3 +389,5 @@ def test_ten_million_entries_are_the_limit():
     # 64 -> 64 channels of 64x64 with 3x3 kernels: the 151 million entries named in the lesson
     with pytest.raises(ValueError, match="150,994,944"):
         T.conv_matrix(torch.zeros(64, 64, 3, 3), (64, 64), padding=1)
+    with pytest.raises(ValueError, match="10,000,001"):
+        T.conv_matrix(torch.zeros(1, 1, 1), T.MAX_ENTRIES + 1)
