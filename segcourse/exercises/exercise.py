@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import builtins
 import inspect
+import math
 import random
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
+
+import torch
 
 from segcourse.exercises.compare import Mismatch, agree
 
@@ -44,6 +47,12 @@ class RandomDraw:
     def choice(self, options: Sequence[T]) -> T:
         """Return one of the options."""
         return options[self._random.randrange(len(options))]
+
+
+def draw_tensor(draw: Draw, shape: Sequence[int], low: int, high: int) -> torch.Tensor:
+    """Draw a float32 tensor of whole numbers from low to high: its sums are exact and its grid is readable."""
+    values = [draw.integer(low, high) for _ in range(math.prod(shape))]
+    return torch.tensor(values, dtype=torch.float32).reshape(*shape)
 
 
 @dataclass(frozen=True)
