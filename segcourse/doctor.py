@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from segcourse.home import home, lessons_folder, short
 
 if TYPE_CHECKING:
-    import torch
     from packaging.requirements import Requirement
 
 SIGNS = {"ok": "✓", "warn": "!", "fail": "✗"}
@@ -177,13 +176,14 @@ def device() -> Finding:
     """The device that the lessons will use, tried with a small product."""
     import torch
 
-    where = best_device()
+    from segcourse.training import pick_device
+
+    where = pick_device()
     if where.type == "cuda":
         found = f"GPU: {torch.cuda.get_device_name(where)}"
-    elif where.type == "mps":
-        found = "GPU of this Mac (MPS)"
     else:
         found = "CPU; that is enough for every lesson"
+        found += " (the GPU of a Mac is not used)" if torch.backends.mps.is_available() else ""
     try:
         right = (torch.eye(3, device=where) @ torch.ones(3, 2, device=where)).sum().item() == 6
     except RuntimeError as problem:
@@ -274,7 +274,9 @@ def training() -> Finding:
     import torch
     from torch import nn
 
-    where = best_device()
+    from segcourse.training import pick_device
+
+    where = pick_device()
     start = time.perf_counter()
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(0)
@@ -330,15 +332,6 @@ def gpus() -> int:
         return 0
     answer = subprocess.run([tool, "-L"], capture_output=True, text=True, timeout=20)
     return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())
-
-
-def best_device() -> "torch.device":
-    """CUDA, else the GPU of a Mac, else the CPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 def available_cores() -> int:

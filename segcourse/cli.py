@@ -1,0 +1,188 @@
+"""The `segcourse` command: open a lesson, look after the machine, the progress and the data, build the lessons.
+
+Nothing heavy is imported before a subcommand needs it, so that `segcourse --help` answers at once.
+"""
+
+import argparse
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from segcourse import __version__
+from segcourse.home import LESSON_FILES, lessons_folder, short
+
+FINE, FAILED, USAGE = 0, 1, 2
+FIRST_LESSON = "00_start_here"
+WINDOWS = os.name == "nt"
+
+
+class UsageError(ValueError):
+    """What was typed cannot be done; the message says what can."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command. Returns 0 for fine, 1 for something that failed, 2 for a mistake in the command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a console without the sign ✓ shows a question mark
+    # Waiting threads sleep instead of spinning: on a busy machine that is ten times faster. Read when torch loads.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    parsed = parser().parse_args(arguments)
+    try:
+        return parsed.run(parsed)
+    except UsageError as problem:
+        print(f"segcourse: {problem}", file=sys.stderr)
+        return USAGE
+    except BrokenPipeError:  # `segcourse progress | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except (OSError, ValueError, RuntimeError, ImportError) as problem:
+        print(f"segcourse: {problem}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("segcourse: stopped", file=sys.stderr)
+        return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """The grammar of the command; each subcommand carries the function that does it as `run`."""
+    root = argparse.ArgumentParser(prog="segcourse", description="A course on semantic segmentation.")
+    root.add_argument("--version", action="version", version=f"segcourse {__version__}")
+    commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    lab = commands.add_parser("lab", help="open a lesson in JupyterLab")
+    lab.add_argument(
+        "lesson", nargs="?", default=FIRST_LESSON, metavar="LESSON", help="1, 01, 01_topic or topic; default: 00"
+    )
+    lab.add_argument("--no-browser", action="store_true", help="only print the address")
+    lab.add_argument("--port", type=int, help="the port to serve on; default: the first free one from 8888")
+    lab.set_defaults(run=_lab)
+
+    doctor = commands.add_parser("doctor", help="check that everything on this machine works, and say what to do")
+    doctor.set_defaults(run=_doctor)
+
+    progress = commands.add_parser("progress", help="show the points so far")
+    what = progress.add_mutually_exclusive_group()
+    what.add_argument("--reset", metavar="EXERCISE", help="forget one exercise; a copy of the file is kept")
+    what.add_argument("--reset-all", action="store_true", help="forget everything; a copy of the file is kept")
+    what.add_argument("--json", action="store_true", help="print what is kept as JSON")
+    progress.set_defaults(run=_progress)
+
+    data = commands.add_parser("data", help="the data sets: list, get or verify them")
+    actions = data.add_subparsers(title="actions", required=True, metavar="ACTION")
+    actions.add_parser("list", help="the data sets and where they are").set_defaults(run=_data_list)
+    get = actions.add_parser("get", help="download a data set; goes on where it was interrupted")
+    get.add_argument("name", metavar="NAME")
+    get.set_defaults(run=_data_get)
+    actions.add_parser("verify", help="compare every file with its checksum").set_defaults(run=_data_verify)
+
+    build = commands.add_parser("build", help="make the lessons from their sources (for authors)")
+    build.add_argument("lessons", nargs="*", metavar="LESSON", help="default: all")
+    build.add_argument("--check", action="store_true", help="change nothing; fail if a lesson is not up to date")
+    build.set_defaults(run=_build)
+    return root
+
+
+def find_lesson(asked: str, known: Sequence[str]) -> str:
+    """The lesson that is meant by `1`, `01`, `01_topic`, `topic` or a path. Raises UsageError for no such lesson."""
+    wanted = Path(asked).name.removesuffix(".ipynb").removesuffix(".py")
+    for name in known:
+        number, _, topic = name.partition("_")
+        if wanted in (name, topic) or (wanted.isdecimal() and int(wanted) == int(number)):
+            return name
+    raise UsageError(f"there is no lesson {asked!r}. The lessons are:\n" + "\n".join(f"  {name}" for name in known))
+
+
+def _lessons() -> tuple[Path, list[str]]:
+    folder = lessons_folder()
+    if folder is None:
+        raise UsageError("no folder of lessons here. Change to the folder of the course, and try again.")
+    return folder, sorted(file.stem for file in folder.glob(LESSON_FILES))
+
+
+def _lab(asked: argparse.Namespace) -> int:
+    folder, known = _lessons()
+    lesson = find_lesson(asked.lesson, known)
+    command = [
+        *(sys.executable, "-m", "jupyterlab"),
+        *(f"--ServerApp.root_dir={folder}", f"--LabApp.default_url=/lab/tree/{lesson}.ipynb"),
+        *(["--no-browser"] if asked.no_browser else []),
+        *([f"--port={asked.port}"] if asked.port is not None else []),
+        # JupyterLab refuses to run as root, which is the only user of many containers.
+        *(["--allow-root"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []),
+    ]
+    sys.stdout.flush()
+    if WINDOWS:  # there, exec returns to the prompt while the new program still runs
+        return subprocess.call(command)
+    os.execv(command[0], command)
+
+
+def _doctor(asked: argparse.Namespace) -> int:
+    from segcourse import doctor
+
+    findings = doctor.run()
+    print(doctor.render_text(findings))
+    return FAILED if any(finding.status == "fail" for finding in findings) else FINE
+
+
+def _progress(asked: argparse.Namespace) -> int:
+    import json
+    from dataclasses import asdict
+
+    from segcourse import progress
+
+    if asked.json:
+        print(json.dumps(asdict(progress.load()), indent=1))
+        return FINE
+    if asked.reset or asked.reset_all:
+        copy = progress.reset(None if asked.reset_all else asked.reset)
+        if copy is None and asked.reset:
+            raise UsageError(f"nothing is kept of an exercise {asked.reset!r}; see `segcourse progress`")
+        print(f"Done; a copy of what was there is {short(copy)}." if copy else "There is nothing to forget.")
+        return FINE
+    print(progress.table(_catalogue()))
+    print(f"\nKept in {short(progress.path())}.")
+    return FINE
+
+
+def _catalogue() -> list[tuple[str, str, float, str]]:
+    from segcourse.exercises import catalogue
+
+    return [(each.lesson, each.name, each.points, each.title) for each in catalogue()]
+
+
+def _data_list(asked: argparse.Namespace) -> int:
+    from segcourse.datasets import download
+
+    for each in download.list_datasets():
+        print(each)
+    return FINE
+
+
+def _data_get(asked: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _data_verify(asked: argparse.Namespace) -> int:
+    raise NotImplementedError
+
+
+def _build(asked: argparse.Namespace) -> int:
+    try:
+        from segcourse import authoring, exercises
+    except ModuleNotFoundError as problem:
+        raise UsageError(
+            f'{problem}. Building needs the packages for authors: python -m pip install -c constraints.txt -e ".[dev]"'
+        ) from problem
+    lessons = [find_lesson(name, exercises.LESSONS) for name in asked.lessons]
+    try:
+        return authoring.main(lessons, asked.check)
+    except authoring.BuildError as problem:
+        raise RuntimeError(problem) from problem
+
+
+if __name__ == "__main__":
+    sys.exit(main())
