@@ -158,16 +158,48 @@ def _data_list(asked: argparse.Namespace) -> int:
     from segcourse.datasets import download
 
     for each in download.list_datasets():
-        print(each)
+        if each.here == each.files:
+            state = "here"
+        else:
+            state = f"{each.here} of {each.files} files here" if each.here else "not here"
+        print(f"{each.name}: {each.what}")
+        print(f"  {state}; {each.files} files, {each.size / 1e6:.0f} MB; {each.terms}; {each.page}")
     return FINE
 
 
 def _data_get(asked: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from segcourse.datasets import download
+
+    names = [each.name for each in download.list_datasets()]
+    if asked.name not in names:
+        raise UsageError(f"there is no data set {asked.name!r}; there is {', '.join(names)}")
+
+    def show(done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            print(f"\r{asked.name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB", end="", file=sys.stderr, flush=True)
+
+    try:
+        folder = download.get(asked.name, progress=show)
+    finally:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)
+    print(f"{asked.name}: complete, each file verified, in {short(folder)}")
+    return FINE
 
 
 def _data_verify(asked: argparse.Namespace) -> int:
-    raise NotImplementedError
+    from segcourse.datasets import download
+
+    complete = True
+    for each in download.list_datasets():
+        found = download.verify(name=each.name)
+        complete = complete and found.complete
+        print(f"{each.name}: {found.good} files right, {len(found.missing)} missing, {len(found.wrong)} wrong")
+        for path in found.wrong:
+            print(f"  wrong: {path}")
+        if not found.complete:
+            print(f"  `segcourse data get {each.name}` fetches what is missing or wrong into {short(found.folder)}")
+    return FINE if complete else FAILED
 
 
 def _build(asked: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """The command line: what each word does, exit codes 0, 1 and 2, and one plain message in place of a traceback."""
 
+import hashlib
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import pytest
 
 import segcourse
 from segcourse import authoring, cli, doctor, exercises, progress
+from segcourse.datasets import download
 from segcourse.home import home, lessons_folder, short, write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -264,6 +266,83 @@ def test_progress_can_be_reset_for_one_exercise_or_all(capsys):
     assert run("progress", "--reset-all") == 0
     assert "nothing to forget" in capsys.readouterr().out
     assert run("progress", "--reset-all", "--json") == 2
+
+
+# data
+
+
+@pytest.fixture
+def little(monkeypatch, tmp_path):
+    """One small data set on a server of this test's own, described as the real one is; returns the server's folder."""
+    server, manifest = tmp_path / "server", tmp_path / "little.tsv"
+    (server / "Little" / "train").mkdir(parents=True)
+    lines = ["path\tbytes\tsha256"]
+    for name, content in {"train/a.txt": b"first", "train/b.txt": b"second one"}.items():
+        (server / "Little" / name).write_bytes(content)
+        lines.append(f"Little/{name}\t{len(content)}\t{hashlib.sha256(content).hexdigest()}")
+    manifest.write_text("\n".join(lines))
+    remote = download.Remote(
+        "little", "two files", f"{server.as_uri()}/", "https://example.org", "free", "Little", manifest
+    )
+    monkeypatch.setattr(download, "REMOTES", {"little": remote})
+    monkeypatch.setenv("SEGCOURSE_DATA", str(tmp_path / "data"))
+    return tmp_path / "data" / "Little"
+
+
+def test_data_list_tells_what_there_is(little, capsys):
+    assert run("data", "list") == 0
+    shown = capsys.readouterr().out
+    assert "little: two files" in shown
+    assert "not here; 2 files, 0 MB; free; https://example.org" in shown
+    (little / "train").mkdir(parents=True)
+    (little / "train" / "a.txt").write_bytes(b"first")
+    run("data", "list")
+    assert "1 of 2 files here" in capsys.readouterr().out
+
+
+def test_data_verify_tells_by_its_exit_code(little, capsys):
+    assert run("data", "verify") == 1
+    assert "0 files right, 2 missing, 0 wrong" in capsys.readouterr().out
+    (little / "train").mkdir(parents=True)
+    (little / "train" / "a.txt").write_bytes(b"fIrst")
+    (little / "train" / "b.txt").write_bytes(b"second one")
+    assert run("data", "verify") == 1
+    shown = capsys.readouterr().out
+    assert "1 files right, 0 missing, 1 wrong" in shown
+    assert "wrong: Little/train/a.txt" in shown
+    assert "`segcourse data get little`" in shown
+    (little / "train" / "a.txt").write_bytes(b"first")
+    assert run("data", "verify") == 0
+    assert "2 files right, 0 missing, 0 wrong" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_data_get_shows_how_far_it_is_on_a_terminal(little, monkeypatch, capsys, terminal):
+    def get(name, progress):
+        for done in (0, 1, 2):
+            progress(done * 1_000_000, 2_000_000)
+        return Path.home() / "data" / name
+
+    monkeypatch.setattr(download, "get", get)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    assert run("data", "get", "little") == 0
+    shown = capsys.readouterr()
+    assert shown.out == "little: complete, each file verified, in ~/data/little\n"
+    assert shown.err == ("\rlittle: 0 of 2 MB\rlittle: 1 of 2 MB\rlittle: 2 of 2 MB\n" if terminal else "")
+
+
+def test_data_get_that_fails_says_why(little, monkeypatch, capsys):
+    def get(name, progress):
+        raise download.DownloadError("no connection to example.org. Try again")
+
+    monkeypatch.setattr(download, "get", get)
+    assert run("data", "get", "little") == 1
+    assert capsys.readouterr().err == "segcourse: no connection to example.org. Try again\n"
+
+
+def test_data_get_of_an_unknown_set(capsys):
+    assert run("data", "get", "imagenet") == 2
+    assert "camvid" in capsys.readouterr().err
 
 
 # build

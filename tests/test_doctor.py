@@ -14,6 +14,7 @@ import torch
 from packaging.requirements import Requirement
 
 from segcourse import doctor
+from segcourse.datasets import download
 from segcourse.doctor import Finding
 
 
@@ -21,6 +22,7 @@ from segcourse.doctor import Finding
 def healthy(monkeypatch, tmp_path):
     """A machine without a GPU and a student's folder of its own."""
     monkeypatch.setenv("SEGCOURSE_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("SEGCOURSE_DATA", raising=False)
     monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")
     monkeypatch.setattr(doctor, "gpus", lambda: 0)
     lessons = tmp_path / "lessons"
@@ -211,10 +213,37 @@ def test_can_write_tries_the_nearest_folder_there_is(tmp_path, monkeypatch):
 Usage = namedtuple("Usage", "total used free")
 
 
-@pytest.mark.parametrize(("free", "status"), [(50 * 2**20, "fail"), (2**30, "warn")])
-def test_full_disk(monkeypatch, free, status):
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(2**40, 2**40 - free, free))
-    assert_reported(doctor.disk(), status, "GiB free", "CamVid")
+@pytest.mark.parametrize(
+    ("free", "status", "advice"), [(50e6, "fail", "Make room"), (150e6, "warn", "data would take")]
+)
+def test_full_disk(monkeypatch, free, status, advice):
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(1e12, 1e12 - free, free))
+    assert_reported(doctor.disk(), status, "0.1 GB free" if status == "fail" else "0.", advice)
+
+
+def a_set_of_two(monkeypatch, **found):
+    offer = download.Offer("little", "a set", files=2, size=20, page="", terms="", here=found.pop("here", 2))
+    monkeypatch.setattr(download, "list_datasets", lambda: [offer])
+    result = {"good": 2, "missing": (), "wrong": (), **found}
+    monkeypatch.setattr(download, "verify", lambda name: download.Verification(name, Path("little"), **result))
+
+
+def test_data_that_is_absent_or_right(monkeypatch):
+    a_set_of_two(monkeypatch, here=0, good=0, missing=("a", "b"))
+    assert doctor.data().status == "ok"
+    assert "generated streets" in doctor.data().found
+    a_set_of_two(monkeypatch)
+    assert doctor.data() == Finding("data", "ok", "little: 2 files right")
+
+
+def test_data_with_a_wrong_byte(monkeypatch):
+    a_set_of_two(monkeypatch, good=1, wrong=("train/a.png",))
+    assert_reported(doctor.data(), "fail", "1 wrong: train/a.png", "segcourse data get little")
+
+
+def test_data_that_is_incomplete(monkeypatch):
+    a_set_of_two(monkeypatch, good=1, missing=("b",))
+    assert_reported(doctor.data(), "warn", "1 missing", "segcourse data get little")
 
 
 def test_training_that_does_not_learn(monkeypatch):
