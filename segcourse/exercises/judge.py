@@ -162,6 +162,10 @@ def diagnose(
     return None
 
 
+class _TimeUp(BaseException):
+    """Ends the search for a smaller case; of exceptions, hypothesis would make a finding and go on for seconds."""
+
+
 def smallest_failure(
     exercise: Exercise,
     run: Callable[[Case], Ran],
@@ -188,12 +192,15 @@ def smallest_failure(
     def cases(draw: Any) -> Case:
         return exercise.cases(ShrinkingDraw(draw))
 
-    deadline = time.monotonic() + SHRINK_SECONDS
     best = [known]
+    deadline: float | None = None
 
     def fails(case: Case) -> bool:
-        if time.monotonic() > deadline:
-            return False
+        nonlocal deadline
+        now = time.monotonic()
+        deadline = deadline or now + SHRINK_SECONDS  # from the first case on: hypothesis itself is slow to begin
+        if now > deadline:
+            raise _TimeUp
         expected = truth(exercise, exercise.reference, case)
         result = run(case)
         mismatch = mismatch_of(exercise, expected, result)
@@ -212,7 +219,6 @@ def smallest_failure(
         phases=[Phase.generate, Phase.shrink],
         verbosity=hypothesis.Verbosity.quiet,
     )
-    # Past the deadline nothing fails any more; hypothesis then finds its own last find flaky, and `best` holds it.
-    with contextlib.suppress(NoSuchExample, Flaky, Unsatisfiable):
+    with contextlib.suppress(NoSuchExample, Flaky, Unsatisfiable, _TimeUp):  # whatever ends it, `best` holds the case
         hypothesis.find(cases(), fails, settings=quiet, random=random.Random(seed))
     return best[0]

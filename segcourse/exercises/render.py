@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import html
+import itertools
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +16,8 @@ SIGNS = {Outcome.CORRECT: "✓", Outcome.NOT_YET: "✗", Outcome.NOT_ATTEMPTED: 
 COLOURS = {Outcome.CORRECT: "#009E73", Outcome.NOT_YET: "#D55E00", Outcome.NOT_ATTEMPTED: "#767676"}
 GRID_SIDE = 8
 """Grids show at most this many rows and columns."""
+PLANES = 4
+"""An input that is a stack of up to so many planes is drawn whole; of a larger one, the first plane."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +199,8 @@ def _number(value: float) -> str:
 
 def failure_grids(failure: Failure) -> list[Grid]:
     """Draw the tensors of a failing case: inputs, then the answer with its wrong entries marked."""
-    grids = [grid_of(name, v) for name, v in failure.case.items() if isinstance(v, torch.Tensor) and not short(v)]
+    tensors = {name: v for name, v in failure.case.items() if isinstance(v, torch.Tensor) and not short(v)}
+    grids = [grid_of(name, v, index=index) for name, v in tensors.items() for index in planes_of(v)]
     value, where = failure.ran.value, failure.mismatch.where
     if isinstance(value, (tuple, list, dict)) and where is not None:
         parts = value.values() if isinstance(value, dict) else value
@@ -206,15 +211,24 @@ def failure_grids(failure: Failure) -> list[Grid]:
     return grids
 
 
-def grid_of(name: str, value: torch.Tensor, wrong: torch.Tensor | None = None) -> Grid:
-    """Draw a tensor as a grid: its last two axes, at the first index (or the first wrong one) of the others."""
+def planes_of(value: torch.Tensor) -> list[tuple[int, ...]]:
+    """Return the indices of the planes to draw: all of a small stack, the first of a large one."""
+    leading = value.shape[:-2]
+    if math.prod(leading) > PLANES or 0 in value.shape:
+        return [(0,) * len(leading)]
+    return list(itertools.product(*map(range, leading)))
+
+
+def grid_of(
+    name: str, value: torch.Tensor, wrong: torch.Tensor | None = None, index: tuple[int, ...] | None = None
+) -> Grid:
+    """Draw a tensor as a grid: its last two axes, at an index of the others (by default the first, or first wrong)."""
     value = value.detach().cpu()
     value = value.to_dense() if value.layout != torch.strided else value
     wrong = torch.zeros(value.shape, dtype=torch.bool) if wrong is None or wrong.shape != value.shape else wrong
     shape = tuple(value.shape)
-    index: tuple[int, ...] = (0,) * max(value.ndim - 2, 0)
-    if value.ndim > 2 and bool(wrong.any()):
-        index = tuple(wrong.nonzero()[0].tolist()[:-2])
+    if index is None:
+        index = tuple(wrong.nonzero()[0].tolist()[:-2]) if bool(wrong.any()) else (0,) * max(value.ndim - 2, 0)
     if 0 in shape:
         return Grid(f"{name}, shape {shape}: empty", [], [])
     value, wrong = value[index], wrong[index]

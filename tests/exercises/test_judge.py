@@ -11,8 +11,8 @@ import torch
 from segcourse.exercises.compare import Mismatch
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
 from segcourse.exercises.guard import Ran, run_here
-from segcourse.exercises.judge import Outcome, Verdict, judge
-from segcourse.exercises.render import verdict_card
+from segcourse.exercises.judge import Failure, Outcome, Verdict, judge
+from segcourse.exercises.render import failure_grids, verdict_card
 
 
 def scale(image: torch.Tensor, factor: int) -> torch.Tensor:
@@ -84,6 +84,27 @@ def test_a_mistake_is_named_and_its_case_is_small() -> None:
     text = verdict_card(found).text()
     assert "You added." in text
     assert "1*" in text or "2*" in text or "3*" in text  # wrong entries are starred
+
+
+def test_the_search_for_a_small_case_ends_when_its_time_is_up(monkeypatch) -> None:
+    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0.0)
+    drawn = []
+
+    def counted(draw: Draw) -> Case:
+        drawn.append(draw)
+        return image_and_factor(draw)
+
+    exercise = replace(SCALE, cases=counted)
+    found = judge(exercise, run_here(exercise, lambda image, factor: image + factor), 3)
+    assert found.failure is not None
+    assert len(drawn) <= SCALE.runs + 5
+
+
+def test_a_small_stack_is_drawn_whole_and_of_a_large_one_the_first_plane() -> None:
+    for planes, drawn in (((), 1), ((3,), 3), ((2, 2), 4), ((5,), 1), ((2, 3), 1), ((0,), 1)):
+        image = torch.arange(torch.Size((*planes, 2, 3)).numel()).reshape(*planes, 2, 3)
+        grids = failure_grids(Failure({"image": image}, Ran(0), Mismatch("")))
+        assert len(grids) == len({grid.text() for grid in grids}) == drawn
 
 
 def test_a_mistake_of_its_own_is_not_given_a_name() -> None:
