@@ -359,16 +359,15 @@ def readme_text(folder: Path) -> str | None:
 
 
 def main(lessons: list[str] | None = None, check: bool = False) -> int:
-    """Build the named lessons, or all; with `check` only compare. Returns the exit code.
+    """Build the lessons of these stems, or all; with `check` only compare. Returns the exit code.
 
     Raises:
         BuildError: if a source cannot be built.
     """
     folder = root()
-    stems = [stem for stem in exercises.LESSONS if not lessons or any(matches(stem, name) for name in lessons)]
-    for name in lessons or []:
-        if not any(matches(stem, name) for stem in exercises.LESSONS):
-            raise BuildError(f"there is no lesson {name!r}; there are {', '.join(exercises.LESSONS)}.")
+    stems = lessons or list(exercises.LESSONS)
+    if unknown := set(stems) - set(exercises.LESSONS):
+        raise BuildError(f"no lesson {sorted(unknown)}; there are {', '.join(exercises.LESSONS)}.")
     sources = {stem: read_source(folder / "solutions" / f"{stem}.py") for stem in exercises.LESSONS}
     problems = [p for stem in stems for p in lint(stem, sources[stem])] + lint_repeats(sources)
     for problem in problems:
@@ -388,12 +387,6 @@ def main(lessons: list[str] | None = None, check: bool = False) -> int:
     if readme is not None:
         write_atomically(folder / "README.md", readme)
     return 0
-
-
-def matches(stem: str, name: str) -> bool:
-    """Tell whether a name given on the command line means a lesson: `1`, `01`, its stem, its topic or a path."""
-    name = Path(name).stem
-    return name in (stem, stem[3:], stem[:2], str(int(stem[:2])))
 
 
 def record_seconds(path: Path, stem: str, seconds: float) -> None:

@@ -48,7 +48,15 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, path.stat().st_mode if path.exists() else 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def _umask() -> int:
+    """The permissions that new files do not get; a temporary file has none for others, a finished one should."""
+    current = os.umask(0o077)
+    os.umask(current)
+    return current

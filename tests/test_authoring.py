@@ -193,14 +193,8 @@ def test_unknown_tag(tmp_path) -> None:
 
 def test_unknown_lesson_is_named(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)
-    with pytest.raises(authoring.BuildError, match="no lesson '77'"):
+    with pytest.raises(authoring.BuildError, match=r"no lesson \['77'\]"):
         authoring.main(["77"], check=True)
-
-
-@pytest.mark.parametrize("name", ["1", "01", STEM, "receptive_field", f"solutions/{STEM}.py"])
-def test_ways_to_name_a_lesson(name: str) -> None:
-    assert authoring.matches(STEM, name)
-    assert not authoring.matches("02_transposed", name)
 
 
 def test_widget_ids_are_renamed_alike() -> None:

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from segcourse import progress
+from segcourse.home import write_atomically
 
 
 @pytest.fixture(autouse=True)
@@ -310,3 +311,14 @@ def test_needs_no_torch():
     code = "import sys, segcourse.progress; assert not {'torch', 'numpy'} & set(sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(Path(progress.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+def test_written_files_have_the_permissions_of_any_other_file(tmp_path):
+    usual, ours = tmp_path / "usual", tmp_path / "ours"
+    usual.write_text("")
+    write_atomically(ours, "text")
+    assert ours.stat().st_mode == usual.stat().st_mode
+    ours.chmod(0o600)
+    write_atomically(ours, "other")
+    assert ours.stat().st_mode & 0o777 == 0o600
