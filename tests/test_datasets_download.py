@@ -6,6 +6,7 @@ import itertools
 import re
 import socket
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -246,13 +247,35 @@ def test_a_busy_server_is_asked_again(remote, root, server):
     assert installed(root) == CONTENT
 
 
+def test_a_server_that_never_ends_is_cut_short(remote, root, server):
+    sent = 0
+
+    def endless(handler):
+        nonlocal sent
+        handler.send_response(200)
+        handler.end_headers()
+        try:
+            while sent < 100e6:
+                sent += handler.wfile.write(bytes(1 << 16))
+        except ConnectionError:
+            pass
+
+    server.behave[LONG] = endless
+    with pytest.raises(DownloadError, match="SHA-256 differs"):
+        download.get("toy", root)
+    assert sent < 50e6  # what the two ends of a connection hold is a few megabytes
+    assert not (root / f"{LONG}.part").exists()
+
+
 def test_a_silent_server_is_given_up(remote, root, server, monkeypatch):
     monkeypatch.setattr(download, "TIMEOUT", 0.05)
     silence = threading.Event()
-    server.behave[LONG] = lambda handler: silence.wait(5)
+    server.behave[LONG] = lambda handler: silence.wait(20)
+    began = time.monotonic()
     try:
         with pytest.raises(DownloadError, match="failed 3 times"):
             download.get("toy", root)
+        assert time.monotonic() - began < 10
     finally:
         silence.set()
 

@@ -154,13 +154,14 @@ def test_a_wall_has_the_metres_that_project_to_its_pixels():
 
 def test_a_wall_that_passes_the_camera_is_cut_not_bent():
     canvas = blank()
-    whole = canvas.wall((-3.0, -10.0), (-3.0, 30.0), 4.0)
-    ahead = canvas.wall((-3.0, 2.0), (-3.0, 30.0), 4.0)
+    whole = canvas.wall((-2.0, -10.0), (-6.0, 30.0), 4.0)
+    ahead = canvas.wall((-3.2, 2.0), (-6.0, 30.0), 4.0)  # the same line from 2 metres on
     assert canvas.wall((-3.0, -10.0), (-3.0, 0.5), 4.0) is None
     shared = ahead.window[1]
     offset = shared.start - whole.window[1].start
     np.testing.assert_allclose(whole.depth[0, offset : offset + ahead.shape[1]], ahead.depth[0], rtol=1e-4)
-    np.testing.assert_allclose(whole.along[0, offset : offset + ahead.shape[1]] - 12, ahead.along[0], atol=1e-3)
+    skipped = np.hypot(1.2, 12.0)
+    np.testing.assert_allclose(whole.along[0, offset : offset + ahead.shape[1]] - skipped, ahead.along[0], atol=1e-3)
 
 
 def test_nearer_things_hide_farther_ones_in_any_order():
@@ -168,10 +169,13 @@ def test_nearer_things_hide_farther_ones_in_any_order():
     for order in ((8.0, 12.0), (12.0, 8.0)):
         canvas = blank()
         for z in order:
-            canvas.paint(canvas.board(z - 8.0, z, 3.0, 3.0), int(z), np.ones(3, np.float32))
+            canvas.paint(canvas.board(0.6 * (z - 8.0), z, 3.0, 3.0), int(z), np.ones(3, np.float32))
         masks.append(canvas.mask)
     assert np.array_equal(*masks)
     assert set(np.unique(masks[0])) == {8, 12, VOID}
+    alone = blank()
+    alone.paint(alone.board(0.0, 8.0, 3.0, 3.0), 8, np.ones(3, np.float32))
+    assert np.array_equal(masks[0] == 8, alone.mask == 8)  # the nearer one is whole
 
 
 def test_a_board_is_as_large_as_it_should_be():

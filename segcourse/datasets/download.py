@@ -265,9 +265,7 @@ def _receive(url: str, part: Path, size: int) -> None:
     start = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        continues = response.status == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
-        if response.status == 206 and not continues:
-            raise http.client.HTTPException("the server sent another range than it was asked for")
+        continues = response.status == 206  # a wrong range would be seen by its SHA-256
         received = start if continues else 0
         with part.open("ab" if continues else "wb") as file:
             while received <= size and (chunk := response.read(CHUNK)):  # never more than a chunk too much
