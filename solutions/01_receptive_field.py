@@ -1,19 +1,101 @@
 # %% [markdown]
 # # 01 Receptive-field arithmetic
+#
+# Say how much of the image one output pixel sees, for any network.
+#
+# A network that labels pixels decides each label from a patch of the image. If the patch is smaller than a car, the
+# network cannot know that it looks at one. How large the patch is follows from the layers, by arithmetic that fits on
+# a beer mat. After this lesson you can
+#
+# - **compute** the kernel, the stride and the padding of the one layer that a whole chain of layers amounts to;
+# - **locate** what an output sees: first pixel, last pixel, centre;
+# - **predict** what dilation, branches and upsampling do to that patch;
+# - **read** a real `nn.Module` as one convolution, by hand and by tracing;
+# - **measure** how much each pixel in the patch really counts.
+#
+# Time: 35 minutes to read, 48 to do. Points: 13, in 7 exercises. You need lesson 00, and to know what a convolution
+# with a kernel and a stride computes.
 
 # %% tags=["setup"]
-from segcourse.lesson import check, quiz, start
+import torch
+from torch import nn
+
+from segcourse.lesson import check, quiz, reveal, show, show_widget, start, yours_or_ours
 
 start("01_receptive_field")
 
 # %% [markdown]
+# ## Predict
+#
+# The **receptive field** of an output, *field* for short, is the part of the image that can change it. We count along
+# a row of pixels: in a convolution rows and columns never mix, so a field of 5 means a square of 5 x 5 pixels.
+#
+# Write down two numbers before you go on. Wrong ones are the most useful.
+#
+# 1. A convolution with kernel 5 and stride 3 is followed by one with kernel 3 and stride 2. How many pixels in a row
+#    does one output see?
+# 2. VGG-16 has thirteen 3x3 convolutions in groups of 2, 2, 3, 3 and 3, and a 2x2 pooling of stride 2 after each group.
+#    How many pixels in a row does one value after the last pooling see?
+
+# %%
+prediction_two_layers = ...
+prediction_vgg = ...
+
+# %% [markdown]
+# ## One layer, read backwards
+#
+# A layer has a **kernel** of K taps and a **stride** S. Output 0 reads the pixels 0 to K - 1, output 1 begins S pixels
+# later, and so on. Below: K = 3, S = 2, and what output 1 reads. Every box stands above the middle of what it reads.
+
+# %%
+from segcourse.figures.receptive_field import ladder, ladder_words
+from segcourse.receptive_field import Layer
+
+layers = [Layer(kernel=3, stride=2)]
+show(ladder(layers, position=1, image=7), ladder_words(layers, position=1, image=7))
+
+# %% [markdown]
+# Most textbooks go forwards: how many outputs do I get? For the field we go backwards: how many pixels do
+# $D_\text{out}$ neighbouring outputs need? The first needs K of them; each further output needs S more:
+#
+# $$D_\text{in} = S\,(D_\text{out} - 1) + K$$
+#
+# With K = 3 and S = 2, two outputs need 2 (2 - 1) + 3 = 5 pixels. PyTorch agrees, along both axes of a 5x5 image.
+# With all weights 1, an output is the sum of the pixels that it reads; work the second one out by hand first.
+
+# %%
+picture = torch.arange(25.0).reshape(1, 1, 5, 5)  # (N, C, H, W): the rows are 0 to 4, 5 to 9, ..., 20 to 24
+layer = nn.Conv2d(1, 1, kernel_size=3, stride=2, bias=False)
+nn.init.ones_(layer.weight)
+outputs = layer(picture)
+print("shape of the outputs:", tuple(outputs.shape))
+print("output (0, 1):", outputs[0, 0, 0, 1].item(), "and by hand:", sum([2, 3, 4, 7, 8, 9, 12, 13, 14]))
+
+# %% [markdown]
 # ## Two layers in a row
 #
-# Placeholder.
+# Put a second layer on top. One of its outputs reads $K_2$ neighbouring units of the first layer. So it sees what
+# $K_2$ outputs of the first layer need: that is the formula above, with $D_\text{out} = K_2$. Two examples to check
+# it on: two 3x3 layers of stride 1 see 5 pixels; and here is the first of your predictions.
+
+# %%
+layers = [Layer(kernel=5, stride=3), Layer(kernel=3, stride=2)]
+show(ladder(layers, position=0, image=17), ladder_words(layers, position=0, image=17))
+
+# %% [markdown]
+# The second layer looks at three windows of the first. The first window covers 5 pixels, each further one begins 3
+# pixels later. The windows overlap, so adding the kernels counts pixels twice. Note what does *not* matter: the second
+# layer's own stride says where its next output begins, and nothing about this one.
+#
+# ### Exercise: the kernel of two layers (1 point)
 
 # %%
 def compound_kernel(kernel_1, stride_1, kernel_2):
-    """Return the kernel of the one convolution that sees as much as two in a row."""
+    """Return the kernel of the one convolution that sees as much as two in a row.
+
+    kernel_1, stride_1: of the layer that reads the image; kernel_2: of the layer on top of it. All whole numbers.
+    Returns a whole number. Example: compound_kernel(3, 1, 3) is 5.
+    """
     # BEGIN SOLUTION
     return kernel_1 + (kernel_2 - 1) * stride_1
     # END SOLUTION
@@ -23,4 +105,664 @@ def compound_kernel(kernel_1, stride_1, kernel_2):
 check.compound_kernel(compound_kernel)
 
 # %%
+my_kernel = yours_or_ours.compound_kernel(compound_kernel)
+reveal(prediction_two_layers, my_kernel(5, 3, 3), "pixels seen through kernel 5, stride 3 and kernel 3")
+
+# %% [markdown]
+# L layers of 3x3, all of stride 1: each one adds 2. The well-known formula 1 + 2L is this and no more.
+
+# %%
+field = 1
+for depth in range(1, 6):
+    field = my_kernel(field, 1, 3)
+    print(f"{depth} layers of 3x3: {field} pixels")
+
+# %% [markdown]
+# ## Strides multiply
+#
+# In the figure above, output 1 stands 6 pixels to the right of output 0: two units of the first layer, each 3 pixels
+# apart. The distance in pixels between neighbouring outputs is the **jump**. It is the stride of the compound layer.
+#
+# A layer's stride therefore acts *later*: it leaves its own field as it is, and moves the taps of every layer after it
+# further apart.
+#
+# ### Exercise: the jump of a chain (1 point)
+
+# %%
+def compound_stride(strides):
+    """Return how many image pixels lie between two neighbouring outputs of a chain of layers.
+
+    strides: a list of the layers' strides, the first layer's first; at least one.
+    Returns a whole number. Example: compound_stride([3, 2]) is 6.
+    """
+    # BEGIN SOLUTION
+    jump = 1
+    for stride in strides:
+        jump = jump * stride
+    return jump
+    # END SOLUTION
+
+
+# %%
+check.compound_stride(compound_stride)
+
+# %% [markdown]
+# ## A whole network is one layer
+#
+# Two layers in a row behave like one layer, with a kernel and a stride of its own. Then so do three, and a hundred.
+# For a chain of convolutions and poolings (a pooling has a kernel and a stride, that is all we need) there are two
+# numbers K and S with $D_\text{in} = S\,(D_\text{out} - 1) + K$ for the network as a whole.
+#
+# To find them you need no new formula. Ask the last layer how many of its inputs it needs; the layer before it has to
+# deliver just that many.
+#
+# ### Exercise: the input that a map needs (2 points)
+#
+# The first line is given: before any layer is undone, the size is that of the outputs.
+
+# %%
+def input_size(output_size, layers):
+    """Return how many neighbouring pixels the given number of neighbouring outputs reads.
+
+    output_size: how many outputs, along one axis.
+    layers: a list of (kernel, stride), the first layer first; no padding.
+    Returns a whole number. Example: input_size(3, [(3, 2)]) is 7.
+    """
+    size = output_size
+    # BEGIN SOLUTION
+    for kernel, stride in reversed(layers):
+        size = stride * (size - 1) + kernel
+    return size
+    # END SOLUTION
+
+
+# %%
+check.input_size(input_size)
+
+# %% [markdown]
+# Now read a real network with it: Inception-v3. Most of its layers are padded, so that the map keeps its size; only seven,
+# one behind the other, make it smaller. Here they are, poolings included.
+
+# %%
+my_input_size = yours_or_ours.input_size(input_size)
+unpadded = [(3, 2), (3, 1), (3, 2), (3, 1), (3, 2), (3, 2), (3, 2)]
+for wanted in (1, 2, 8):
+    print(f"a map of {wanted} needs {my_input_size(wanted, unpadded)} pixels")
+
+# %% [markdown]
+# Two of these numbers tell all. A map of 1 needs the kernel: K = 75. A map of 2 needs S more: S = 107 - 75 = 32.
+# So all of Inception-v3 is *one convolution with kernel 75 and stride 32*:
+#
+# $$D_\text{in} = 32\,(D_\text{out} - 1) + 75 = 32\,D_\text{out} + 43$$
+#
+# Its images have 299 pixels: just what a last map of 8 x 8 needs. Does PyTorch agree? The image below is 299 high and
+# only 75 wide.
+
+# %%
+chain = nn.Sequential(*[nn.Conv2d(1, 1, kernel, stride) for kernel, stride in unpadded])
+print("map of a 299 x 75 image:", tuple(chain(torch.zeros(1, 1, 299, 75)).shape[2:]))
+try:
+    chain(torch.zeros(1, 1, 299, 74))
+except RuntimeError:
+    print("74 pixels: a kernel no longer fits")
+
+# %% [markdown]
+# Keep the 75 in mind. It answers one question, *how small may the image be?*, and soon we meet another one.
+#
+# ## Where the field lies
+#
+# **Padding** P puts P zeros before the first unit and P after the last. Windows stay as wide as they were; they only
+# begin earlier. Count positions from the *centre* of pixel 0, which therefore reaches from -0.5 to 0.5. Output i sees
+#
+# $$\text{first} = iS - P \qquad \text{last} = iS - P + K - 1 \qquad \text{centre} = iS - P + \tfrac{K-1}{2}$$
+#
+# Even kernels have their centre between two pixels: a 2x2 pooling looks at the pixels 0 and 1, centre 0.5. Positions
+# below 0 are in the padding. The example has a 3x3 layer (P = 1), a 2x2 pooling and another 3x3 layer (P = 1).
+
+# %%
+layers = [Layer(3, padding=1), Layer(2, stride=2), Layer(3, padding=1)]
+show(ladder(layers, position=0, image=10, margin=3), ladder_words(layers, position=0, image=10))
+
+# %% [markdown]
+# Output 0 has a field of 8 pixels, as every output has, and three of them hang over the edge (dashed: a zero, which reads
+# nothing itself). Zeros tell nothing about the image, but we count them, so that all outputs have one field, only
+# elsewhere. Padding moved it to the left, by 3 in all; it did not widen it.
+#
+# ### Exercise: where a field lies (2 points)
+#
+# The centre is found like the input size: undo the last layer first. A place on a layer's output becomes a place on its
+# input, and half pixels are welcome. The first line is given.
+
+# %%
+def field_centre(position, layers):
+    """Return the middle of the pixels that output `position` sees; 0 is the centre of pixel 0.
+
+    position: which output, counted from 0.
+    layers: a list of (kernel, stride, padding), the first layer first.
+    Returns a number, often with a half. Example: field_centre(0, [(2, 2, 0)]) is 0.5.
+    """
+    centre = position
+    # BEGIN SOLUTION
+    for kernel, stride, padding in reversed(layers):
+        centre = centre * stride - padding + (kernel - 1) / 2
+    return centre
+    # END SOLUTION
+
+
+# %%
+check.field_centre(field_centre)
+
+# %% [markdown]
+# What is it good for? Both networks below turn an image of 224 pixels into a map of 7. The one that halves its maps by
+# 2x2 pooling looks at places that are spread evenly. The one that halves by 3x3 layers of stride 2 and padding 1 looks
+# too far to the left: the middle of the image is 111.5. Whoever enlarges such a map to label pixels has to know that.
+
+# %%
+my_centre = yours_or_ours.field_centre(field_centre)
+by_pooling = 5 * [(3, 1, 1), (2, 2, 0)]
+by_stride = 5 * [(3, 1, 1), (3, 2, 1)]
+for name, layers in (("by pooling", by_pooling), ("by stride ", by_stride)):
+    centres = [my_centre(i, layers) for i in range(7)]
+    print(f"{name}: centres {centres[0]:g}, {centres[1]:g}, ..., {centres[-1]:g}; their mean is {sum(centres) / 7:g}")
+
+# %% [markdown]
+# ## Dilation spreads the taps
+#
+# **Dilation** D places the taps of a kernel D units apart. K taps have K - 1 spaces between them, each D wide, so a
+# dilated kernel reaches over (K - 1) D + 1 units: 3 taps with D = 2 reach over 5. There are still 3 weights.
+#
+# Now you have all that a layer can do: kernel, stride, padding, dilation, in the order in which `nn.Conv2d` takes them.
+# One pixel sees itself: field 1, jump 1. Go through the layers from the first to the last, and keep both numbers
+# up to date.
+#
+# ### Exercise: the field of any chain (2 points)
+
+# %%
+def receptive_field(layers):
+    """Return the receptive field of one output: the pixels from the first that it sees to the last.
+
+    layers: a list of (kernel, stride, padding, dilation), the first layer first.
+    Returns a whole number; positions in the padding count as pixels, as if the image had no end.
+    Example: receptive_field([(3, 1, 1, 1), (3, 1, 2, 2)]) is 7.
+    """
+    # BEGIN SOLUTION
+    field = 1
+    jump = 1
+    for kernel, stride, _padding, dilation in layers:
+        field += (kernel - 1) * dilation * jump
+        jump *= stride
+    return field
+    # END SOLUTION
+
+
+# %%
+check.receptive_field(receptive_field)
+
+# %% [markdown]
+# ## Play: one layer between two others
+#
+# Below: a 3x3 layer, *your* layer, and another 3x3 layer. Click an output, move the sliders, and find
+#
+# - the slider that moves a field and never widens it;
+# - the slider that leaves the field of layer 2 as it is and widens the field of the output;
+# - a setting that leaves holes in layer 1, and one that leaves holes in the image.
+
+# %%
+import ipywidgets as widgets
+
+from segcourse.figures.receptive_field import play, play_words
+from segcourse.widgets import live_image
+
+output = widgets.ToggleButtons(options=range(5), value=2, description="output", style={"button_width": "3em"})
+ranges = {"kernel K": (3, 1, 5), "stride S": (2, 1, 4), "padding P": (1, 0, 4), "dilation D": (1, 1, 3)}
+sliders = [widgets.IntSlider(value, low, high, description=name) for name, (value, low, high) in ranges.items()]
+show_widget(
+    live_image([output, *sliders], play, width="860px", describe=play_words),
+    "Buttons for the output, sliders for kernel, stride, padding and dilation of layer 2 of 3. " + play_words(2, 3, 2, 1, 1),
+)
+
+# %% [markdown]
+# ## 75 or 1311?
+#
+# Here is the longest way through Inception-v3, padded layers included. Your function gives its field.
+
+# %%
+my_field = yours_or_ours.receptive_field(receptive_field)
+inception = [(3, 2, 0, 1), (3, 1, 0, 1), (3, 1, 1, 1), (3, 2, 0, 1), (1, 1, 0, 1), (3, 1, 0, 1), (3, 2, 0, 1)]
+inception += 6 * [(3, 1, 1, 1)] + [(3, 1, 1, 1), (3, 2, 0, 1)]
+inception += 8 * [(7, 1, 3, 1)] + [(7, 1, 3, 1), (3, 2, 0, 1)] + 4 * [(3, 1, 1, 1)]
+print("receptive field:", my_field(inception))
+
+# %% [markdown]
+# 1311, and not 75? Both are right; they answer different questions. With padding, $D_\text{out}$ outputs need fewer
+# pixels than they look at, because P positions on either side may be padding:
+#
+# $$D_\text{in} = S\,(D_\text{out} - 1) + K - 2P$$
+#
+# Undo the layers for the first position of output 0, and you have the compound padding. The package does it for you.
+
+# %%
+from segcourse.receptive_field import compound
+
+whole = compound(Layer(*layer) for layer in inception)
+print(f"K = {whole.kernel}, S = {whole.stride}, P = {whole.padding}, and K - 2P = {whole.kernel - 2 * whole.padding}")
+
+# %% [markdown]
+# - **How small may an image be?** 75 pixels: one window of 1311, of which 618 on either side are padding.
+# - **How far can a pixel be from an output and still change it?** The field is 1311 wide: in a large image, an output
+#   in the middle sees that many *real* pixels. On an image of 299, each output can see all of it.
+#
+# ## Branches: the largest field wins
+#
+# A residual block computes $x + f(x)$; an inception block runs several branches over one input and joins their
+# channels. A pixel is in the field of the result if it can change it through *any* branch. The branches' fields lie on
+# top of each other, centred on the same pixel, so the largest covers the others. They do not add up.
+#
+# (If the centres differ, say because one branch is cropped on one side, the union can be larger than each of them. Your
+# function need not expect that.)
+#
+# ### Exercise: the field of a block with branches (2 points)
+
+# %%
+def block_field(stem, branches):
+    """Return the receptive field where the branches, which all start at the stem's output, are joined.
+
+    stem: a list of (kernel, stride, padding, dilation), the first layer first.
+    branches: a list of such lists; an empty one is a shortcut that passes its input on. All branches have the same
+        stride and are padded so that their fields have one centre.
+    Returns a whole number. Example: block_field([(3, 2, 1, 1)], [[(3, 1, 1, 1), (3, 1, 1, 1)], []]) is 11.
+    """
+    # BEGIN SOLUTION
+    fields = []
+    for branch in branches:
+        size, step = 1, 1
+        for kernel, stride, _padding, dilation in stem + branch:
+            size = size + (kernel - 1) * dilation * step
+            step = step * stride
+        fields.append(size)
+    return max(fields)
+    # END SOLUTION
+
+
+# %%
+check.block_field(block_field)
+
+# %% [markdown]
+# The same block in PyTorch: a strided stem, then four branches as in GoogLeNet, joined along the channels (axis 1).
+# `trace` runs a network once without computing numbers, and follows every tensor. For each module it returns a field along
+# the height and one along the width: its size, jump and padding, and as `start` the centre of output 0.
+
+# %%
+from segcourse.tracing import trace
+
+
+class Parallel(nn.Module):
+    """Runs branches over one input and joins their channels."""
+
+    def __init__(self, *branches):
+        super().__init__()
+        self.branches = nn.ModuleList(branches)
+
+    def forward(self, x):  # (N, C, H, W) -> (N, sum of the branches' channels, H, W)
+        return torch.cat([branch(x) for branch in self.branches], dim=1)
+
+
+def same_conv(kernel, stride=1):
+    return nn.Conv2d(1, 1, kernel, stride, padding=kernel // 2)
+
+
+# %%
+block = nn.Sequential(
+    same_conv(3, stride=2),
+    Parallel(
+        same_conv(1),
+        nn.Sequential(same_conv(1), same_conv(5)),
+        nn.Sequential(same_conv(3), same_conv(3), same_conv(3)),
+        nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), same_conv(1)),
+    ),
+)
+fields = trace(block, shape=(1, 32, 40))
+for name in ("0", "1.branches.0", "1.branches.1", "1.branches.2", "1.branches.3", "1"):
+    height, width = fields[name]
+    print(f"{name:12} {width}")
+
+# %%
+my_block = yours_or_ours.block_field(block_field)
+branches = [[(1, 1, 0, 1)], [(1, 1, 0, 1), (5, 1, 2, 1)], 3 * [(3, 1, 1, 1)], [(3, 1, 1, 1), (1, 1, 0, 1)]]
+print("by your arithmetic:", my_block([(3, 2, 1, 1)], branches))
+
+# %% [markdown]
+# ## Reading a real network
+#
+# Now the second prediction. The package has VGG-16; one channel in the first stage will do, as widths do not matter
+# here. We look after each of the five poolings.
+
+# %%
+from segcourse.models.vgg import vgg16_features
+
+vgg = vgg16_features(width=1)
+fields = trace(vgg, shape=(3, 224, 224))
+for stage in range(1, 6):
+    print(f"pool{stage}: {fields[f'stage{stage}.pool'][0]}")
+reveal(prediction_vgg, fields["stage5.pool"][0].size, "pixels seen by one value of VGG-16 after the last pooling")
+
+# %% [markdown]
+# Is it true? A third way knows nothing of layers: take one output, ask autograd for its gradient, and look where it is
+# not zero. `probe` does that on a copy whose weights are all positive, so that nothing can cancel.
+
+# %%
+from segcourse.receptive_field import probe
+
+touched_rows = probe(vgg, shape=(3, 300, 260)).any(dim=1)  # the middle output; (H, W) -> (H,)
+print("rows with a gradient:", touched_rows.sum().item())
+
+# %% [markdown]
+# ResNets are built from blocks with a shortcut: 1x1, 3x3, 1x1, and the input added. The paper (He et al. 2016) strides in
+# the first 1x1 layer of a block; torchvision strides in the 3x3 layer. That looks like a detail. Which one sees more?
+
+# %%
+class Bottleneck(nn.Module):
+    """The block of ResNet-50 and -101 with a single channel: a path of three layers, plus a shortcut."""
+
+    def __init__(self, stride_1x1=1, stride_3x3=1):
+        super().__init__()
+        self.path = nn.Sequential(same_conv(1, stride_1x1), same_conv(3, stride_3x3), same_conv(1))
+        self.shortcut = same_conv(1, stride_1x1 * stride_3x3)
+
+    def forward(self, x):
+        return self.path(x) + self.shortcut(x)
+
+
+def resnet(blocks, strides):
+    """Return the layers of a ResNet; each stage but the first begins with a block that has these two strides."""
+    first = [strides if stage > 0 and block == 0 else (1, 1) for stage, n in enumerate(blocks) for block in range(n)]
+    return nn.Sequential(same_conv(7, stride=2), nn.MaxPool2d(3, stride=2, padding=1), *[Bottleneck(*pair) for pair in first])
+
+
+# %%
+for name, blocks in (("ResNet-50", (3, 4, 6, 3)), ("ResNet-101", (3, 4, 23, 3))):
+    for where, strides in (("1x1", (2, 1)), ("3x3", (1, 2))):
+        height, width = trace(resnet(blocks, strides), shape=(1, 224, 224))[""]
+        print(f"{name:10} stride in the {where}: {width}")
+
+# %% [markdown]
+# A stride acts on what comes after it. In the 1x1 layer it comes one layer earlier, and widens the 3x3 layer of its own
+# block too: 483 against 427, 1027 against 971.
+#
+# 483 and 1027 are also what Araujo, Norris and Sim (Distill 2019) print, who collected many such figures. Two more of theirs
+# with your function, and all against an image of 224 pixels:
+
+# %%
+from segcourse.figures.receptive_field import field_bars
+
+conv3, pool = (3, 1, 1, 1), (3, 2, 0, 1)
+alexnet = [(11, 4, 0, 1), pool, (5, 1, 2, 1), pool, conv3, conv3, conv3, pool]
+mobilenet = [(3, 2, 1, 1)] + [(3, stride, 1, 1) for stride in (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)]
+networks = {
+    "AlexNet": my_field(alexnet),
+    "VGG-16": fields["stage5.pool"][0].size,
+    "MobileNet-v1": my_field(mobilenet),
+    "ResNet-50": trace(resnet((3, 4, 6, 3), (2, 1)), (1, 224, 224))[""][0].size,
+    "ResNet-101": trace(resnet((3, 4, 23, 3), (2, 1)), (1, 224, 224))[""][0].size,
+    "Inception-v3": my_field(inception),
+}
+described = ", ".join(f"{name} {size}" for name, size in networks.items())
+show(field_bars(networks, image=224), f"Bars of the receptive field in pixels: {described}; a line marks an image of 224.")
+
+# %% [markdown]
+# From MobileNet on, the field is larger than such an image. That does not mean that an output *uses* all of it; we come to
+# that.
+#
+# ## After upsampling, the phase decides
+#
+# Networks that label pixels enlarge their maps again. A **transposed convolution** (lesson 02) with stride 2 makes two
+# outputs of each unit. They sit at different places over the coarse map, and need not see the same number of pixels:
+# which of the two an output is, is its **phase**. Here: a 3x3 layer of stride 2, and a transposed 3x3 layer back.
+
+# %%
+from segcourse.figures.receptive_field import phases
+from segcourse.receptive_field import Field
+
+down_and_up = Field.of([Layer(3, stride=2, padding=1), Layer(3, stride=2, padding=1, transposed=True)])
+show(
+    phases(down_and_up, outputs=8),
+    f"For 8 outputs after upsampling, a bar of the pixels seen: {down_and_up.sizes[0]} for the even ones, "
+    f"{down_and_up.sizes[1]} for the odd ones.",
+)
+
+# %% [markdown]
+# Even outputs read one coarse unit, odd outputs read two. So after a decoder there is no such thing as *the* field.
+# FCN-8s (lesson 04) puts a 7x7 layer on VGG-16 and enlarges by 2, by 2 and by 8; each of its 32 phases sees its own
+# share.
+
+# %%
+vgg_layers = [Layer(3, padding=1) for _ in range(13)]
+for place in (2, 5, 9, 13, 17):  # where the poolings stand
+    vgg_layers.insert(place, Layer(2, stride=2))
+head = [Layer(7), Layer(4, 2, transposed=True), Layer(4, 2, transposed=True), Layer(16, 8, transposed=True)]
+fcn_8s = Field.of(vgg_layers + head)
+print(f"{compound(vgg_layers).kernel} after pool5, {compound(vgg_layers + head[:1]).kernel} after the 7x7 layer")
+print(f"FCN-8s: {len(fcn_8s.sizes)} phases, fields of {min(fcn_8s.sizes)} to {max(fcn_8s.sizes)} pixels")
+
+# %% [markdown]
+# ## Which pixels are really read
+#
+# A field reaches from the first pixel that is read to the last. Not every pixel between them need be read: a dilation,
+# or a stride that is larger than the kernel, steps over some. Then neighbouring outputs look at different pixels, and
+# their results can disagree like the squares of a chessboard (*gridding*; lesson 07).
+#
+# ### Exercise, a stretch: the pixels that are really read (3 points)
+#
+# Positions below 0 lie in the padding; keep them, so that every output of a layer has a field of the same shape.
+
+# %%
+def pixels_seen(position, layers):
+    """Return the pixels that output `position` really reads, in order, each once.
+
+    position: which output, counted from 0.
+    layers: a list of (kernel, stride, padding, dilation), the first layer first.
+    Returns a sorted list of whole numbers. Example: pixels_seen(3, [(3, 1, 2, 2)]) is [1, 3, 5].
+    """
+    # BEGIN SOLUTION
+    seen = {position}
+    for kernel, stride, padding, dilation in reversed(layers):
+        seen = {unit * stride - padding + tap * dilation for unit in seen for tap in range(kernel)}
+    return sorted(seen)
+    # END SOLUTION
+
+
+# %%
+check.pixels_seen(pixels_seen)
+
+# %%
+from segcourse.figures.receptive_field import read_share, touched
+
+my_pixels = yours_or_ours.pixels_seen(pixels_seen)
+dilations = [(1, 1, 1), (2, 2, 2), (1, 2, 4)]
+patterns = {f"dilations {a}, {b}, {c}": my_pixels(0, [(3, 1, 0, d) for d in (a, b, c)]) for a, b, c in dilations}
+described = "; ".join(f"{name}: field {s[-1] - s[0] + 1}, {read_share(s):.0%} read" for name, s in patterns.items())
+show(touched(patterns), f"The pixels that three 3x3 layers read, filled. {described}.")
+
+# %% [markdown]
+# Dilations 2, 2, 2 share a factor, and more than two thirds of the pixels are never read. Dilations 1, 2, 4 reach further
+# and leave no hole.
+#
+# ## How much each pixel counts
+#
+# The field says which pixels *can* change an output. It does not say by how much. A pixel at a corner of the field is
+# reached by a single way through the layers; a pixel in the middle by very many. Luo et al. (2016) measured the
+# gradient of an output with respect to every pixel and called the region where it is not small the **effective
+# receptive field**.
+#
+# Take L layers of 3x3 with equal weights. Each layer blurs the gradient once more; after a few the blurs add up to a
+# bell curve, whose width grows with $\sqrt{L}$, while the field grows with L. So the share that counts shrinks like
+# $1/\sqrt{L}$. As the side of the effective field we take the root of the number of pixels whose gradient is above
+# 4.55 % of the largest (their rule).
+
+# %%
+from segcourse.receptive_field import effective_field, effective_size
+
+
+def averaging_stack(depth):
+    """Return `depth` 3x3 layers with one channel that average."""
+    layers = [same_conv(3) for _ in range(depth)]
+    for layer in layers:
+        nn.init.constant_(layer.weight, 1 / 9)
+    return nn.Sequential(*layers).double()
+
+
+depths = [4, 8, 16, 32]
+equal = []
+for depth in depths:
+    field = 1 + 2 * depth
+    side = effective_size(effective_field(averaging_stack(depth), torch.zeros(1, 1, field, field).double()))
+    equal.append(side / field)
+    print(f"{depth:2} layers: field {field}, effective {side:.1f}, ratio {side / field:.2f}")
+
+# %% [markdown]
+# Real layers have random weights at first, several channels and a ReLU. Three networks of each depth, each with its own
+# weights; the gradient is averaged over 8 images of noise.
+
+# %%
+def plain_stack(depth, channels=8):
+    """Return `depth` untrained 3x3 layers with a ReLU after each; images have 3 channels."""
+    layers = []
+    for index in range(depth):
+        layers += [nn.Conv2d(3 if index == 0 else channels, channels, 3, padding=1, bias=False), nn.ReLU()]
+        nn.init.kaiming_normal_(layers[-2].weight)
+    return nn.Sequential(*layers)
+
+
+runs = []  # for each seed the maps of the four depths
+for seed in range(3):
+    torch.manual_seed(seed)
+    runs.append([effective_field(plain_stack(d), torch.randn(8, 3, 1 + 2 * d, 1 + 2 * d)) for d in depths])
+
+# %% tags=["nbval-ignore-output"]
+from segcourse.figures.receptive_field import field_maps
+
+maps = {f"{depth} layers": squared for depth, squared in zip(depths, runs[0])}
+sides = {name: effective_size(squared) for name, squared in maps.items()}
+described = "; ".join(f"{name}: field {m.shape[-1]}, effective {sides[name]:.0f}" for name, m in maps.items())
+show(field_maps(maps, sides), f"Maps of the gradient, dark in the middle and fading outwards. {described}.")
+
+# %% tags=["nbval-ignore-output"]
+from segcourse.figures.receptive_field import ratio_lines
+
+ratios = [[effective_size(squared) / squared.shape[-1] for squared in run] for run in runs]
+described = "; ".join(", ".join(f"{ratio:.2f}" for ratio in run) for run in ratios)
+show(
+    ratio_lines(depths, {"random weights, ReLU (3 seeds)": ratios, "equal weights": [equal]}),
+    f"Effective over theoretical field at 4, 8, 16 and 32 layers, falling along 1/sqrt(depth). Random: {described}. "
+    f"Equal weights: {', '.join(f'{ratio:.2f}' for ratio in equal)}.",
+)
+
+# %%
+falls = [run == sorted(run, reverse=True) for run in ratios]
+growth = [(run[3] * 65) / (run[1] * 17) for run in ratios]  # effective side at 32 layers over that at 8
+print("the ratio falls with every doubling of the depth, in each seed:", falls)
+print("four times as deep is about twice as wide, in each seed:", [1.7 < g < 2.3 for g in growth])
+
+# %% [markdown]
+# Two warnings before you conclude that large fields are an illusion.
+#
+# **The square root is about layers of stride 1.** Pooling makes every later step longer. Measure VGG-16, untrained, on
+# pieces of a photograph: its effective field is about 0.7 of the 212 pixels wide.
+
+# %% tags=["nbval-ignore-output"]
+from segcourse.figures.receptive_field import field_on_picture
+from skimage.data import astronaut
+
+photo = torch.tensor(astronaut()).permute(2, 0, 1) / 255  # (3, 512, 512); NASA, public domain
+pieces = photo.unfold(1, 256, 128).unfold(2, 256, 128).flatten(1, 2).permute(1, 0, 2, 3)  # (9, 3, 256, 256)
+torch.manual_seed(0)
+squared = effective_field(vgg16_features(width=8).eval(), (pieces - pieces.mean()) / pieces.std())
+side, centre = effective_size(squared), my_centre(4, [(one.kernel, one.stride, one.padding) for one in vgg_layers])
+show(
+    field_on_picture(astronaut()[:256, 96:352], {"field": (212, centre), "effective": (side, centre)}, squared),
+    f"A photograph, as strong as its pixels count for output (4, 4) of VGG-16, which sees 212 pixels; effective are {side:.0f}.",
+)
+
+# %% [markdown]
+# **What training does to it depends on the task.** Luo et al. saw it grow. We trained eight 3x3 layers (field 17, effective
+# 13.5 to 13.9 before) to label coloured blobs, three times each. With little noise the colour of a pixel decides, and the
+# effective field shrank to 10.1, 10.2 and 11.2. With heavy noise the neighbours are needed, and it stayed where it was: 13.7,
+# 13.8 and 13.9. (The script is `benchmarks/experiments/01_effective_field_in_training.py`.)
+#
+# ## What slides often get wrong
+#
+# | said | true |
+# | --- | --- |
+# | "The field of L layers of 3x3 is 1 + 2L." | Only for stride 1 and dilation 1. With stride 2 in the first of three it is 11, not 7; two layers, a 2x2 pooling and two more see 14, not 9. |
+# | "Dilations 1, 2, 4 have the fields 3, 7, 15." | One behind the other, yes. Each on its own sees 3, 5, 9; side by side they see 9. |
+# | "Padding enlarges the receptive field." | It moves the field. What it enlarges is the map. |
+# | "Two 3x3 layers are a 5x5 layer." | They see as much. They have 18 weights, not 25: every pair is some 5x5 kernel, but few 5x5 kernels are such a pair. |
+# | "Inception-v3 has a receptive field of 75." | 75 is the smallest image; the field is 1311. |
+
+# %%
+print("stride first:", my_field([(3, 2, 1, 1), conv3, conv3]), " with a pooling:", my_field([conv3, conv3, (2, 2, 0, 1), conv3, conv3]))
+dilated = [(3, 1, d, d) for d in (1, 2, 4)]
+print("stacked:", [my_field(dilated[: n + 1]) for n in range(3)], " alone:", [my_field([one]) for one in dilated])
+print("side by side:", my_block([(1, 1, 0, 1)], [[one] for one in dilated]))
+print("without and with padding:", my_field(3 * [(3, 1, 0, 1)]), my_field(3 * [(3, 1, 1, 1)]))
+
+# %% [markdown]
+# That every pair of 3x3 layers (one channel, nothing between them) is a 5x5 layer: put an impulse through, and you hold
+# its kernel.
+
+# %%
+generator = torch.Generator().manual_seed(0)
+first, second = torch.randn(2, 1, 1, 3, 3, generator=generator).double()
+image = torch.randn(1, 1, 9, 12, generator=generator).double()
+impulse = torch.zeros(1, 1, 9, 9).double()
+impulse[0, 0, 4, 4] = 1
+twice = nn.functional.conv2d(nn.functional.conv2d(image, first), second)
+kernel = nn.functional.conv2d(nn.functional.conv2d(impulse, first), second).flip(2, 3)  # (1, 1, 5, 5)
+print(f"{tuple(kernel.shape[2:])} kernel, same result:", torch.allclose(twice, nn.functional.conv2d(image, kernel)))
+
+# %% [markdown]
+# ## Quiz
+
+# %%
 quiz.stride_effect()
+
+# %%
+quiz.padding_effect()
+
+# %%
+quiz.pointwise_effect()
+
+# %%
+quiz.shortcut_effect()
+
+# %%
+quiz.two_sizes()
+
+# %%
+quiz.effective_size()
+
+# %% [markdown]
+# ## Summary
+#
+# - Backwards, a layer is $D_\text{in} = S\,(D_\text{out} - 1) + K$; a chain of layers is one layer with its own K, S and P.
+# - A layer adds (K - 1) D jumps to the field; the jump is the product of the strides *before* it.
+# - Padding moves the field. Branches lie on top of each other: the largest counts. After upsampling, phases differ.
+# - K answers how far an output can see, K - 2P how small the image may be.
+# - What counts is less than what is seen: for plain 3x3 layers the share falls like one over the root of the depth.
+#
+# ## References
+#
+# - A. Araujo, W. Norris, J. Sim, "Computing Receptive Fields of Convolutional Neural Networks", Distill, 2019. The
+#   recurrences, the centres and the figures of published networks.
+# - W. Luo, Y. Li, R. Urtasun, R. Zemel, "Understanding the Effective Receptive Field in Deep Convolutional Neural
+#   Networks", NIPS 2016. Section 2: the square root of the depth; section 3: how it is measured.
+# - K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks for Large-Scale Image Recognition", ICLR 2015. Section
+#   2.3: why small kernels are stacked.
+# - K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016.
+# - C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR 2016. Inception-v3.
+#
+# ## Where next
+#
+# [02 Transposed convolution](02_transposed.ipynb) shows what the upsampling layers compute, and
+# [03 Convolutionalizing dense layers](03_convolutionalize.ipynb) uses D_in = 32 D_out + 43 the other way: what does a
+# classifier return on an image that is larger than it was made for?

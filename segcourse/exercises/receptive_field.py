@@ -1,12 +1,48 @@
-"""The exercises of lesson 01."""
+"""The exercises of lesson 01.
+
+A layer is a tuple, and it grows with the lesson in the order of `torch.nn.Conv2d`'s arguments:
+(kernel, stride), then (kernel, stride, padding), then (kernel, stride, padding, dilation).
+"""
 
 from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
 
 from segcourse.exercises import Lesson
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
 from segcourse.exercises.quiz import Option, Question
 
 STEM = "01_receptive_field"
+Pair = tuple[int, int]
+Triple = tuple[int, int, int]
+Quadruple = tuple[int, int, int, int]
+
+
+def draw_layers(draw: Draw, most: int, *columns: tuple[int, int]) -> list[tuple[int, ...]]:
+    """Draw 1 to `most` layers; each column is the (low, high) of one entry."""
+    return [tuple(draw.integer(*column) for column in columns) for _ in range(draw.integer(1, most))]
+
+
+def walked(step: Callable[..., Any], forwards: bool = False) -> Callable[[Any, list[Any]], Any]:
+    """Return a mistake that takes `step(value, *layer)` from the last layer to the first, or forwards."""
+
+    def wrong(value: Any, layers: list[Any]) -> Any:
+        for layer in layers if forwards else reversed(layers):
+            value = step(value, *layer)
+        return value
+
+    return wrong
+
+
+def product_before(layers: list[Quadruple], index: int) -> int:
+    """Return the product of the strides of the layers before this one."""
+    return math.prod(layer[1] for layer in layers[:index])
+
+
+# ---------------------------------------------------------------- compound_kernel
 
 
 def compound_kernel(kernel_1: int, stride_1: int, kernel_2: int) -> int:
@@ -15,11 +51,7 @@ def compound_kernel(kernel_1: int, stride_1: int, kernel_2: int) -> int:
 
 
 def _two_layers(draw: Draw) -> Case:
-    return {
-        "kernel_1": draw.integer(1, 9),
-        "stride_1": draw.integer(1, 4),
-        "kernel_2": draw.integer(1, 9),
-    }
+    return {"kernel_1": draw.integer(1, 9), "stride_1": draw.integer(1, 4), "kernel_2": draw.integer(1, 9)}
 
 
 def _count_pixels(kernel_1: int, stride_1: int, kernel_2: int) -> int:
@@ -32,7 +64,7 @@ COMPOUND_KERNEL = Exercise(
     lesson=STEM,
     title="The kernel of two layers",
     points=1,
-    minutes=5,
+    minutes=4,
     difficulty=1,
     reference=compound_kernel,
     oracle=_count_pixels,
@@ -59,6 +91,13 @@ COMPOUND_KERNEL = Exercise(
             "You moved the window once for every tap of the second kernel. The first tap needs no move.",
             "Two layers in a row",
         ),
+        Misconception(
+            "multiplies_kernels",
+            lambda kernel_1, stride_1, kernel_2: kernel_1 * kernel_2,
+            "You multiplied the kernels, as if the windows of the first layer lay side by side. They are one "
+            "stride apart, whatever the kernel.",
+            "Two layers in a row",
+        ),
     ),
     hints=(
         "Draw the first layer's windows one after the other. How many pixels does the first one cover, "
@@ -70,23 +109,669 @@ COMPOUND_KERNEL = Exercise(
     property="the number of input pixels from the first one seen to the last one seen.",
 )
 
+# ---------------------------------------------------------------- compound_stride
+
+
+def compound_stride(strides: list[int]) -> int:
+    """Return how many image pixels lie between two neighbouring outputs of a chain of layers."""
+    jump = 1
+    for stride in strides:
+        jump = jump * stride
+    return jump
+
+
+def _walk_to_the_neighbour(strides: list[int]) -> int:
+    position = 1  # output 0 begins at pixel 0; where does output 1 begin?
+    for stride in reversed(strides):
+        position = list(range(0, stride * (position + 1), stride))[position]
+    return position
+
+
+COMPOUND_STRIDE = Exercise(
+    name="compound_stride",
+    lesson=STEM,
+    title="The jump of a chain",
+    points=1,
+    minutes=3,
+    difficulty=1,
+    reference=compound_stride,
+    oracle=_walk_to_the_neighbour,
+    cases=lambda draw: {"strides": [draw.integer(1, 4) for _ in range(draw.integer(1, 5))]},
+    examples=({"strides": [3, 2]}, {"strides": [2, 1, 2, 2]}),
+    misconceptions=(
+        Misconception(
+            "adds_strides",
+            lambda strides: sum(strides),
+            "You added the strides. A step of the second layer is made of whole steps of the first: each layer "
+            "multiplies the distance.",
+            "Strides multiply",
+        ),
+        Misconception(
+            "last_stride",
+            lambda strides: strides[-1],
+            "You took the last layer's own stride. It counts units of the layer below, and those may already lie "
+            "several pixels apart.",
+            "Strides multiply",
+        ),
+        Misconception(
+            "largest_stride",
+            lambda strides: max(strides),
+            "You took the largest stride. Every layer that strides moves the outputs further apart, not only the "
+            "one that strides most.",
+            "Strides multiply",
+        ),
+    ),
+    hints=(
+        "Take output 0 and output 1 of the last layer. How far apart do they begin, one layer below?",
+        "Go down layer by layer: a distance of d units above is a distance of d times the stride below.",
+        "Start with jump = 1 and let every stride multiply it.",
+    ),
+    property="output 1 begins this many pixels after output 0.",
+)
+
+# ---------------------------------------------------------------- input_size
+
+
+def input_size(output_size: int, layers: list[Pair]) -> int:
+    """Return how many neighbouring pixels the given number of neighbouring outputs reads."""
+    size = output_size
+    for kernel, stride in reversed(layers):
+        size = stride * (size - 1) + kernel
+    return size
+
+
+def _smallest_input(output_size: int, layers: list[Pair]) -> int:
+    """Try one input size after the other until enough outputs fit, as unpadded layers produce them."""
+    for size in itertools.count(1):
+        outputs = size
+        for kernel, stride in layers:
+            outputs = (outputs - kernel) // stride + 1 if outputs >= kernel else 0
+        if outputs >= output_size:
+            return size
+    raise AssertionError("unreachable: more pixels give more outputs")
+
+
+INPUT_SIZE = Exercise(
+    name="input_size",
+    lesson=STEM,
+    title="The input that a map needs",
+    points=2,
+    minutes=7,
+    difficulty=2,
+    reference=input_size,
+    oracle=_smallest_input,
+    cases=lambda draw: {"output_size": draw.integer(1, 6), "layers": draw_layers(draw, 4, (1, 5), (1, 3))},
+    examples=(
+        {"output_size": 3, "layers": [(3, 2)]},
+        {"output_size": 2, "layers": [(5, 3), (3, 2)]},
+        {"output_size": 1, "layers": [(3, 1), (3, 1), (2, 2)]},
+    ),
+    misconceptions=(
+        Misconception(
+            "walks_forwards",
+            walked(lambda size, kernel, stride: stride * (size - 1) + kernel, forwards=True),
+            "Your step is right, but you began with the first layer. The outputs are the last layer's: which layer "
+            "do you have to undo first?",
+            "A whole network is one layer",
+        ),
+        Misconception(
+            "strides_every_output",
+            walked(lambda size, kernel, stride: stride * size + kernel),
+            "You counted one stride for every output. The first output needs no step, only its kernel.",
+            "One layer, read backwards",
+        ),
+        Misconception(
+            "forgets_kernel",
+            walked(lambda size, kernel, stride: stride * size),
+            "You multiplied by the strides only. That is how far the outputs reach, not how far their windows do: "
+            "the last window is a whole kernel wide.",
+            "One layer, read backwards",
+        ),
+        Misconception(
+            "forgets_stride",
+            walked(lambda size, kernel, stride: size - 1 + kernel),
+            "You moved the window by one pixel an output, as with stride 1.",
+            "One layer, read backwards",
+        ),
+        Misconception(
+            "computes_outputs",
+            walked(lambda size, kernel, stride: (size - kernel) // stride + 1, forwards=True),
+            "You computed how many outputs an input gives. Here the outputs are known and the input is asked for.",
+            "One layer, read backwards",
+        ),
+    ),
+    hints=(
+        "How many units of the layer below does the last layer read, to make the outputs that are wanted? "
+        "That number is what the layer below has to deliver.",
+        "One layer needs D_in = S (D_out - 1) + K. Apply it layer by layer; what one layer needs is what the layer "
+        "before it has to put out.",
+        "for kernel, stride in reversed(layers): the new size is stride times (size less one), and one kernel more.",
+    ),
+    property="with one pixel less, the layers (all without padding) give fewer outputs.",
+)
+
+# ---------------------------------------------------------------- field_centre
+
+
+def field_centre(position: float, layers: list[Triple]) -> float:
+    """Return the middle of the pixels that output `position` sees; 0 is the centre of pixel 0."""
+    centre = position
+    for kernel, stride, padding in reversed(layers):
+        centre = centre * stride - padding + (kernel - 1) / 2
+    return centre
+
+
+def _middle_of_ends(position: int, layers: list[Triple]) -> float:
+    first = last = position
+    for kernel, stride, padding in reversed(layers):
+        first, last = first * stride - padding, last * stride - padding + kernel - 1
+    return (first + last) / 2
+
+
+FIELD_CENTRE = Exercise(
+    name="field_centre",
+    lesson=STEM,
+    title="Where a field lies",
+    points=2,
+    minutes=8,
+    difficulty=2,
+    reference=field_centre,
+    oracle=_middle_of_ends,
+    cases=lambda draw: {
+        "position": draw.integer(0, 6),
+        "layers": draw_layers(draw, 4, (1, 5), (1, 3), (0, 3)),
+    },
+    examples=(
+        {"position": 0, "layers": [(2, 2, 0)]},
+        {"position": 4, "layers": [(3, 2, 1)]},
+        {"position": 1, "layers": [(3, 1, 1), (2, 2, 0), (3, 1, 1), (2, 2, 0)]},
+    ),
+    misconceptions=(
+        Misconception(
+            "half_kernel",
+            walked(lambda centre, kernel, stride, padding: centre * stride - padding + kernel / 2),
+            "You went half a kernel beyond the first pixel. Positions are counted from the centre of pixel 0, so the "
+            "middle of K pixels lies half of K - 1 steps after the first one.",
+            "Where the field lies",
+        ),
+        Misconception(
+            "whole_pixels",
+            walked(lambda centre, kernel, stride, padding: centre * stride - padding + (kernel - 1) // 2),
+            "Right for odd kernels. The middle of an even number of pixels lies between two of them: half pixels "
+            "are meant, so do not round.",
+            "Where the field lies",
+        ),
+        Misconception(
+            "forgets_padding",
+            walked(lambda centre, kernel, stride, padding: centre * stride + (kernel - 1) / 2),
+            "You left the padding out. It moves every window towards the left, by so many units of its layer's input.",
+            "Where the field lies",
+        ),
+        Misconception(
+            "first_pixel",
+            walked(lambda centre, kernel, stride, padding: centre * stride - padding),
+            "You found where the field begins. Its centre lies further right.",
+            "Where the field lies",
+        ),
+        Misconception(
+            "walks_forwards",
+            walked(lambda centre, kernel, stride, padding: centre * stride - padding + (kernel - 1) / 2, forwards=True),
+            "Your step is right, but you began with the first layer. The position is one of the last layer's: "
+            "undo that layer first.",
+            "Where the field lies",
+        ),
+    ),
+    hints=(
+        "Begin with a single layer. Which pixel does output i read first, which last, and what is midway?",
+        "Go from the last layer to the first. Each layer turns a place on its output into a place on its input: times "
+        "the stride, back by the padding, on by half of what a kernel has beyond its first tap.",
+        "for kernel, stride, padding in reversed(layers): centre becomes centre * stride - padding + half of (kernel "
+        "less one)",
+    ),
+    property="the first and the last pixel that the output sees are equally far from it.",
+)
+
+# ---------------------------------------------------------------- receptive_field
+
+
+def receptive_field(layers: list[Quadruple]) -> int:
+    """Return the receptive field of one output: the pixels from the first that it sees to the last."""
+    field = 1
+    jump = 1
+    for kernel, stride, _padding, dilation in layers:
+        field += (kernel - 1) * dilation * jump
+        jump *= stride
+    return field
+
+
+def _last_minus_first(layers: list[Quadruple]) -> int:
+    seen = {0}
+    for kernel, stride, padding, dilation in reversed(layers):
+        seen = {i * stride - padding + t * dilation for i in seen for t in range(kernel)}
+    return max(seen) - min(seen) + 1
+
+
+def _field_wrongly(widen: Callable[..., int], jump: Callable[..., int] = product_before) -> Callable[..., int]:
+    def wrong(layers: list[Quadruple]) -> int:
+        return 1 + sum(widen(*layer) * jump(layers, index) for index, layer in enumerate(layers))
+
+    return wrong
+
+
+def _widen(kernel: int, stride: int, padding: int, dilation: int) -> int:
+    return (kernel - 1) * dilation
+
+
+def _draw_stack(draw: Draw) -> list[tuple[int, ...]]:
+    return draw_layers(draw, 5, (1, 5), (1, 3), (0, 3), (1, 3))
+
+
+RECEPTIVE_FIELD = Exercise(
+    name="receptive_field",
+    lesson=STEM,
+    title="The field of any chain",
+    points=2,
+    minutes=8,
+    difficulty=2,
+    reference=receptive_field,
+    oracle=_last_minus_first,
+    cases=lambda draw: {"layers": _draw_stack(draw)},
+    examples=(
+        {"layers": [(3, 1, 1, 1), (3, 1, 1, 1)]},
+        {"layers": [(3, 1, 1, 1), (3, 1, 2, 2), (3, 1, 4, 4)]},
+        {"layers": [(3, 1, 1, 1), (2, 2, 0, 1), (3, 1, 1, 1), (2, 2, 0, 1)]},
+    ),
+    misconceptions=(
+        Misconception(
+            "adds_kernels",
+            lambda layers: sum(kernel for kernel, _, _, _ in layers),
+            "You added the kernels. Windows overlap, and after a stride they lie further apart: count what each layer "
+            "adds to one pixel, and in steps of how many pixels.",
+            "Two layers in a row",
+        ),
+        Misconception(
+            "own_stride",
+            _field_wrongly(_widen, lambda layers, index: layers[index][1]),
+            "You multiplied what each layer adds by its own stride. How far its taps lie apart on the image was "
+            "settled before: by the strides of the layers below it, all of them.",
+            "Strides multiply",
+        ),
+        Misconception(
+            "own_stride_too",
+            _field_wrongly(_widen, lambda layers, index: product_before(layers, index + 1)),
+            "You let a layer's own stride widen its own field. A stride moves the layer's outputs apart; only the "
+            "layers after it feel that.",
+            "Strides multiply",
+        ),
+        Misconception(
+            "adds_strides",
+            _field_wrongly(_widen, lambda layers, index: sum(layer[1] for layer in layers[:index]) or 1),
+            "You added the earlier strides up. Each of them multiplies the distance between the taps.",
+            "Strides multiply",
+        ),
+        Misconception(
+            "forgets_dilation",
+            _field_wrongly(lambda kernel, stride, padding, dilation: kernel - 1),
+            "You left the dilation out. It puts gaps between a kernel's taps, so that they reach further.",
+            "Dilation spreads the taps",
+        ),
+        Misconception(
+            "dilates_every_tap",
+            _field_wrongly(lambda kernel, stride, padding, dilation: kernel * dilation - 1),
+            "You took K times D pixels for a dilated kernel. There is a gap between each two taps, but none after the "
+            "last one.",
+            "Dilation spreads the taps",
+        ),
+        Misconception(
+            "adds_padding",
+            _field_wrongly(lambda kernel, stride, padding, dilation: (kernel - 1) * dilation + 2 * padding),
+            "You counted the padding as field. It is where windows may stick out of the image; no window gets wider "
+            "from it.",
+            "Where the field lies",
+        ),
+        Misconception(
+            "subtracts_padding",
+            _field_wrongly(lambda kernel, stride, padding, dilation: (kernel - 1) * dilation - 2 * padding),
+            "You took the padding off. That gives the smallest image that has an output at all, which is another "
+            "question: an output in the middle of a large image sees no padding.",
+            "Where the field lies",
+        ),
+    ),
+    hints=(
+        "Begin with one pixel, which sees itself, and let the layers come one by one. How many steps between taps does "
+        "each add, and how many pixels of the image is one such step?",
+        "Keep two numbers while you go through the layers: the field so far, and the jump so far, which is the product "
+        "of the strides met already. A layer adds its K - 1 steps of D units, each a jump long.",
+        "For each layer: first field += (steps between taps) * dilation * jump, then jump *= stride.",
+    ),
+    property="the pixels from the first that can change the output to the last, holes included.",
+)
+
+# ---------------------------------------------------------------- block_field
+
+
+def block_field(stem: list[Quadruple], branches: list[list[Quadruple]]) -> int:
+    """Return the receptive field where the branches, which all start at the stem's output, are joined."""
+    fields = []
+    for branch in branches:
+        size, step = 1, 1
+        for kernel, stride, _padding, dilation in stem + branch:
+            size = size + (kernel - 1) * dilation * step
+            step = step * stride
+        fields.append(size)
+    return max(fields)
+
+
+def _union_of_branches(stem: list[Quadruple], branches: list[list[Quadruple]]) -> int:
+    seen: set[int] = set()
+    for branch in branches:
+        read = {0}
+        for kernel, stride, padding, dilation in reversed(stem + branch):
+            read = {i * stride - padding + t * dilation for i in read for t in range(kernel)}
+        seen |= read
+    return max(seen) - min(seen) + 1
+
+
+def _draw_block(draw: Draw) -> Case:
+    """Branches as in residual and inception blocks: odd kernels, padding that centres them, one common stride."""
+    stem = draw_layers(draw, 2, (1, 4), (1, 3), (0, 1), (1, 1))
+    stride = draw.choice((1, 1, 2))
+    branches = []
+    for _ in range(draw.integer(2, 3)):
+        shape = [(draw.choice((3, 1, 5, 7)), draw.integer(1, 2)) for _ in range(draw.integer(0, 3))]
+        if stride > 1 and not shape:
+            shape = [(1, 1)]
+        branches.append([
+            (kernel, stride if i == 0 else 1, (kernel - 1) * dilation // 2, dilation)
+            for i, (kernel, dilation) in enumerate(shape)
+        ])  # fmt: skip
+    return {"stem": stem, "branches": branches}
+
+
+def _sizes(stem: list[Quadruple], branches: list[list[Quadruple]]) -> list[int]:
+    return [receptive_field(stem + branch) for branch in branches]
+
+
+BLOCK_FIELD = Exercise(
+    name="block_field",
+    lesson=STEM,
+    title="The field of a block with branches",
+    points=2,
+    minutes=7,
+    difficulty=2,
+    reference=block_field,
+    oracle=_union_of_branches,
+    cases=_draw_block,
+    examples=(
+        {"stem": [(3, 2, 1, 1)], "branches": [[(3, 1, 1, 1), (3, 1, 1, 1)], []]},
+        {"stem": [(2, 2, 0, 1)], "branches": [[(3, 1, 1, 1), (3, 1, 1, 1)], [(7, 1, 3, 1)], [(1, 1, 0, 1)]]},
+        {"stem": [(3, 1, 1, 1)], "branches": [[(3, 1, 1, 1)], [(3, 1, 2, 2)], [(3, 1, 4, 4)]]},
+    ),
+    misconceptions=(
+        Misconception(
+            "chains_branches",
+            lambda stem, branches: receptive_field(stem + [layer for branch in branches for layer in branch]),
+            "You put the branches one behind the other. They stand side by side: each starts at the stem's output, "
+            "and none reads what another one made.",
+            "Branches: the largest field wins",
+        ),
+        Misconception(
+            "sums_branches",
+            lambda stem, branches: sum(_sizes(stem, branches)),
+            "You added the branches' fields up. They lie on top of each other, so the same pixels are counted several "
+            "times.",
+            "Branches: the largest field wins",
+        ),
+        Misconception(
+            "deepest_branch",
+            lambda stem, branches: receptive_field(stem + max(branches, key=len)),
+            "You followed the branch with the most layers. One wide or dilated layer can see more than several small "
+            "ones: compare fields, not depths.",
+            "Branches: the largest field wins",
+        ),
+        Misconception(
+            "forgets_jump",
+            lambda stem, branches: receptive_field(stem) + max(_sizes([], branches)) - 1,
+            "You added stem and branch as if the stem did not stride. The branch counts units of the stem's output, "
+            "and those lie a jump apart.",
+            "Strides multiply",
+        ),
+        Misconception(
+            "shortest_way",
+            lambda stem, branches: min(_sizes(stem, branches)),
+            "You took the smallest of the fields, as if a shortcut kept the other branches from seeing. Whatever any "
+            "branch sees can change the sum.",
+            "Branches: the largest field wins",
+        ),
+    ),
+    hints=(
+        "A pixel is in the field if it can change the output by any way. Which ways are there through the block?",
+        "Each way is a chain: the stem, then one branch. Find the field of every such chain; all are centred on the "
+        "same pixel. What do they cover together?",
+        "fields = [the field of stem + branch, for each branch]; the largest of them covers the others.",
+    ),
+    property="the pixels from the first to the last that can change the output through any branch.",
+)
+
+# ---------------------------------------------------------------- pixels_seen
+
+
+def pixels_seen(position: int, layers: list[Quadruple]) -> list[int]:
+    """Return the pixels that output `position` really reads, in order, each once."""
+    seen = {position}
+    for kernel, stride, padding, dilation in reversed(layers):
+        seen = {unit * stride - padding + tap * dilation for unit in seen for tap in range(kernel)}
+    return sorted(seen)
+
+
+def _by_trying_pixels(position: int, layers: list[Quadruple]) -> list[int]:
+    """Push every pixel of a wide row forwards, and see whether it arrives at the output."""
+    begin, size = position, 1
+    for kernel, stride, padding, dilation in reversed(layers):
+        begin, size = begin * stride - padding, (size - 1) * stride + (kernel - 1) * dilation + 1
+    seen = []
+    for pixel in range(begin - 2, begin + size + 2):
+        reached = {pixel}
+        for kernel, stride, padding, dilation in layers:
+            offsets = {unit + padding - tap * dilation for unit in reached for tap in range(kernel)}
+            reached = {offset // stride for offset in offsets if offset % stride == 0}
+        if position in reached:
+            seen.append(pixel)
+    return seen
+
+
+def _taps(unit: int, kernel: int, stride: int, padding: int, dilation: int) -> list[int]:
+    return [unit * stride - padding + tap * dilation for tap in range(kernel)]
+
+
+def _pixels_wrongly(taps: Callable[..., list[int]], forwards: bool = False) -> Callable[..., list[int]]:
+    walk = walked(lambda seen, *layer: {pixel for unit in seen for pixel in taps(unit, *layer)}, forwards)
+    return lambda position, layers: sorted(walk({position}, layers))
+
+
+def _with_repeats(position: int, layers: list[Quadruple]) -> list[int]:
+    seen = [position]
+    for layer in reversed(layers):
+        seen = [pixel for unit in seen for pixel in _taps(unit, *layer)]
+    return sorted(seen)
+
+
+def _without_holes(position: int, layers: list[Quadruple]) -> list[int]:
+    seen = pixels_seen(position, layers)
+    return list(range(seen[0], seen[-1] + 1))
+
+
+PIXELS_SEEN = Exercise(
+    name="pixels_seen",
+    lesson=STEM,
+    title="The pixels that are really read",
+    points=3,
+    minutes=11,
+    difficulty=3,
+    reference=pixels_seen,
+    oracle=_by_trying_pixels,
+    cases=lambda draw: {
+        "position": draw.integer(0, 5),
+        "layers": draw_layers(draw, 3, (1, 3), (1, 3), (0, 3), (1, 3)),
+    },
+    examples=(
+        {"position": 1, "layers": [(3, 2, 0, 1)]},
+        {"position": 3, "layers": [(3, 1, 2, 2), (3, 1, 2, 2)]},
+        {"position": 2, "layers": [(2, 3, 0, 1), (3, 1, 1, 1)]},
+    ),
+    misconceptions=(
+        Misconception(
+            "fills_holes",
+            _without_holes,
+            "You listed every pixel from the first to the last. Some of them are stepped over by a dilation, or by a "
+            "stride that is larger than its kernel, and can never change the output.",
+            "Which pixels are really read",
+        ),
+        Misconception(
+            "repeats_pixels",
+            _with_repeats,
+            "You listed a pixel once for every way that leads to it. Asked is whether it is read, not how often.",
+            "Which pixels are really read",
+        ),
+        Misconception(
+            "forgets_padding",
+            _pixels_wrongly(lambda unit, kernel, stride, padding, dilation: _taps(unit, kernel, stride, 0, dilation)),
+            "You left the padding out. It moves every window of its layer towards the left.",
+            "Where the field lies",
+        ),
+        Misconception(
+            "forgets_dilation",
+            _pixels_wrongly(lambda unit, kernel, stride, padding, dilation: _taps(unit, kernel, stride, padding, 1)),
+            "You left the dilation out: neighbouring taps of a dilated kernel are D units apart.",
+            "Dilation spreads the taps",
+        ),
+        Misconception(
+            "clips_padding",
+            lambda position, layers: [pixel for pixel in pixels_seen(position, layers) if pixel >= 0],
+            "You dropped the positions below 0. They lie in the padding and hold zeros, but they belong to the field: "
+            "keep them, so that all outputs of a layer have fields of one size.",
+            "Which pixels are really read",
+        ),
+        Misconception(
+            "walks_forwards",
+            _pixels_wrongly(_taps, forwards=True),
+            "Your step is right, but you began with the first layer. The position is one of the last layer's: "
+            "undo that layer first.",
+            "A whole network is one layer",
+        ),
+    ),
+    hints=(
+        "One layer first: write down the places that output i reads, tap by tap. What if not one unit but a whole set "
+        "of units is to be traced back?",
+        "Keep the set of units that matter. Going from the last layer to the first, replace it by all the places "
+        "that any of its units reads through any tap. A set keeps each place once.",
+        "for each layer from the last: seen = {place that the unit reads through the tap, for unit in seen for tap in "
+        "range(kernel)}; then sort.",
+    ),
+    property="a pixel is in the list if and only if changing it can change the output; positions in the padding count.",
+)
+
+# ---------------------------------------------------------------- quiz and lesson
+
+QUIZ = (
+    Question(
+        "stride_effect",
+        STEM,
+        "A layer's stride is doubled. Whose field grows?",
+        (
+            Option("The layer's own outputs'.", "Its own kernel covers as many pixels as before."),
+            Option("The outputs' of every later layer.", "Their taps now lie twice as far apart.", right=True),
+            Option("Nobody's.", "The outputs lie further apart, so the next kernel that is wider than 1 spans more."),
+        ),
+    ),
+    Question(
+        "padding_effect",
+        STEM,
+        "All 3x3 layers of a network get padding 1 instead of 0. What happens to the receptive field of an output?",
+        (
+            Option("It grows by 2 a layer.", "The windows stay as wide as they were; they may now stick out."),
+            Option("It keeps its size and moves to the left.", "Every window starts one unit earlier.", right=True),
+            Option(
+                "It shrinks, because zeros are no information.",
+                "At the border less of it is image, but the field of an output in the middle holds no padding at all.",
+            ),
+        ),
+    ),
+    Question(
+        "pointwise_effect",
+        STEM,
+        "A network ends in a 1x1 convolution of stride 1. It is replaced by another 1x1 convolution with dilation 6. "
+        "How does the field change?",
+        (
+            Option("It grows by 6 jumps.", "Dilation parts the taps; a 1x1 kernel has only one."),
+            Option("Not at all.", "(K - 1) D is 0 for K = 1, whatever D is.", right=True),
+            Option("It grows six times.", "The single tap still reads the same unit."),
+        ),
+    ),
+    Question(
+        "shortcut_effect",
+        STEM,
+        "A residual block computes x + f(x), where f sees 5 units of x. How many units does the sum see?",
+        (
+            Option("6", "The unit that x contributes is one of the 5 that f sees already."),
+            Option("5", "The fields lie on top of each other, and the larger one covers the smaller.", right=True),
+            Option("3", "Fields are not averaged: whatever can change f(x) can change the sum."),
+            Option("1", "The shortcut sees one unit, but f is there too."),
+        ),
+    ),
+    Question(
+        "two_sizes",
+        STEM,
+        "Inception-v3: its smallest image is 75 pixels wide, its receptive field 1311. Why do the two differ?",
+        (
+            Option(
+                "One of them is a mistake.",
+                "Both can be measured: 74 raises an error, and the gradient of one "
+                "output reaches over 1311 rows of a large image.",
+            ),
+            Option("Training makes the field larger.", "The field follows from the layers alone."),
+            Option(
+                "Padding lets windows stick out of the image.",
+                "The map needs K - 2P pixels for one output: "
+                "1311 - 2 x 618 = 75. All other positions of the field may be padding.",
+                right=True,
+            ),
+        ),
+    ),
+    Question(
+        "effective_size",
+        STEM,
+        "A plain stack of 3x3 layers of stride 1, untrained, is made four times as deep. What happens to the part of "
+        "the image that matters to an output?",
+        (
+            Option(
+                "It gets about four times as wide, like the field.",
+                "The field does. Most of what it gains hardly counts.",
+            ),
+            Option(
+                "It gets about twice as wide.",
+                "The weight of the pixels spreads like a random walk: as the square root of the number of steps.",
+                right=True,
+            ),
+            Option("It stays as it is.", "It does grow, only more slowly than the field."),
+        ),
+    ),
+)
+
 LESSON = Lesson(
     stem=STEM,
     title="Receptive-field arithmetic",
     promise="Say how much of the image one output pixel sees, for any network.",
-    reading_minutes=30,
+    reading_minutes=35,
     before=("00_start_here",),
-    exercises=(COMPOUND_KERNEL,),
-    quiz=(
-        Question(
-            "stride_effect",
-            STEM,
-            "A layer's stride is doubled. Whose field grows?",
-            (
-                Option("The layer's own outputs'.", "Its own kernel covers as many pixels as before."),
-                Option("The outputs' of every later layer.", "Their taps now lie twice as far apart.", right=True),
-                Option("Nobody's.", "The outputs lie further apart, so the next kernel spans more pixels."),
-            ),
-        ),
+    exercises=(
+        COMPOUND_KERNEL,
+        COMPOUND_STRIDE,
+        INPUT_SIZE,
+        FIELD_CENTRE,
+        RECEPTIVE_FIELD,
+        BLOCK_FIELD,
+        PIXELS_SEEN,
     ),
+    quiz=QUIZ,
 )
