@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/street_speed.py
 
-Times are CPU milliseconds of the process, the least of some repetitions. The reference is 100 multiply-adds over an array
-of (96, 128, 3) float32 numbers: the ratio to it says the same on a fast and on a slow machine.
+Times are CPU milliseconds of the process, the least of some repetitions. The reference is 100 multiply-adds over an
+array of (96, 128, 3) float32 numbers: the ratio to it says the same on a fast and on a slow machine.
 """
 
 import time

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from segcourse.datasets.base import VOID
 
-Floats = npt.NDArray[np.floating]  # float32 throughout
+Floats = npt.NDArray[np.floating]  # float32; now and then float64 on the way
 Bools = npt.NDArray[np.bool_]
 Range = tuple[float, float]
 Point = tuple[float, float]  # (x, z) on the ground, metres

@@ -23,6 +23,7 @@ from segcourse.datasets.canvas import (
     Floats,
     Light,
     Point,
+    Range,
     clumps,
     film_grain,
     look_up,
@@ -61,10 +62,8 @@ def street_scene(
     Raises:
         ValueError: the size is too small, or the seed is negative or too large.
     """
-    height, width = size
-    if min(height, width) < SMALLEST:
-        raise ValueError(f"a street of {height}x{width} pixels is too small: both sides must be at least {SMALLEST}")
-    entropy = (seed,) if isinstance(seed, int) else tuple(seed)
+    check_size(size)
+    entropy = tuple(seed) if isinstance(seed, Sequence) else (seed,)
     if len(entropy) > 3 or not all(0 <= number < 2**32 for number in entropy):
         raise ValueError(f"seed {seed!r}: expected a number from 0 to 2**32 - 1, or up to three of them")
     words = (*entropy, 0, 0, 0)[:3]
@@ -88,6 +87,7 @@ def streets(split: str, count: int, size: tuple[int, int] = (96, 128), seed: int
         ValueError: unknown split, negative count, or what `street_scene` refuses.
     """
     check_split(split)
+    check_size(size)
     if count < 0:
         raise ValueError(f"{count} scenes: expected 0 or more")
     images = torch.empty(count, 3, *size)
@@ -98,6 +98,13 @@ def streets(split: str, count: int, size: tuple[int, int] = (96, 128), seed: int
         masks[i] = torch.from_numpy(mask)
     frames = tuple(f"{split}_{seed}_{i:05d}" for i in range(count))
     return SegmentationSet("streets", split, images, masks, CLASSES, PALETTE, frames, count)
+
+
+def check_size(size: tuple[int, int]) -> None:
+    """Raise ValueError where a picture would be too small to show a street."""
+    height, width = size
+    if min(height, width) < SMALLEST:
+        raise ValueError(f"a street of {height}x{width} pixels is too small: both sides must be at least {SMALLEST}")
 
 
 @dataclass(frozen=True)
@@ -147,7 +154,7 @@ class Plan:
     centre: float
     bend: float
     pavements: tuple[float, float]
-    openings: tuple[tuple[int, float, float], ...]  # side streets: side, from z, to z
+    openings: tuple[Range, Range]  # where a side street begins and ends, left and right; far away for none
     crossing: float  # where a zebra crossing begins; 0 for none
     edge_lines: bool
     asphalt: Floats
@@ -161,13 +168,10 @@ class Plan:
     def sample(cls, dice: Dice) -> "Plan":
         """Return a street."""
         half_width = dice.between(2.8, 5.2)
-        openings = tuple(
-            (side, z, z + dice.between(6, 11)) for side in SIDES for z in (dice.between(7, 40),) if dice.chance(0.35)
-        )
         return cls(
             half_width, dice.pick(SIDES) * dice.between(0.15, 0.6) * half_width,
             bend=dice.pick((0.0, dice.between(-0.006, 0.006))),
-            pavements=(dice.between(1.0, 3.6), dice.between(1.0, 3.6)), openings=openings,
+            pavements=(dice.between(1.0, 3.6), dice.between(1.0, 3.6)), openings=(_opening(dice), _opening(dice)),
             crossing=dice.between(8, 25) if dice.chance(0.15) else 0.0, edge_lines=dice.chance(0.5),
             asphalt=dice.grey(0.22, 0.42, 0.02), slabs=dice.grey(0.3, 0.55, 0.04),
             eye=dice.between(1.3, 1.7), horizon=dice.between(0.40, 0.52), vanish=dice.between(0.36, 0.64),
@@ -178,14 +182,19 @@ class Plan:
         """Return the x of a point ``across`` metres right of the middle of the road, z metres ahead."""
         return self.centre + across + 0.5 * self.bend * z * z
 
-    def pavement(self, side: int, part: float) -> float:
-        """Return a place on the pavement, across: part 0 at the kerb, 1 at the house fronts, more behind them."""
+    def beside(self, side: int, part: float) -> float:
+        """Return a place beside the road, across: part 0 at the kerb, 1 at the house fronts, more behind them."""
         return side * (self.half_width + part * self.pavements[max(side, 0)])
 
     def camera(self, size: tuple[int, int]) -> Camera:
         """Return the camera for a picture of this size: the field of view is as wide at every size."""
         height, width = size
         return Camera(height, width, 0.95 * width, self.eye, self.horizon * height, self.vanish * width)
+
+
+def _opening(dice: Dice) -> Range:
+    start = dice.between(7, 40)
+    return (start, start + dice.between(6, 11)) if dice.chance(0.35) else (FAR, FAR)
 
 
 def lay_out(dice: Dice) -> tuple[Plan, list[Thing]]:
@@ -221,19 +230,15 @@ def frontage(dice: Dice, plan: Plan, side: int) -> list[Thing]:
     things: list[Thing] = []
     height, z, far = dice.between(6, 13), -2.0, dice.between(50, 120)
     leafy, fenced = dice.between(0.05, 0.6), dice.between(0, 1) if dice.chance(0.4) else 0.0
+    opens, closes = plan.openings[max(side, 0)]
     while z < far:
-        length = dice.between(5, 14) + 0.1 * max(z, 0)
-        opening = next(
-            (end for at, start, end in plan.openings if at == side and start <= z + length and z < end), None
-        )
-        if opening is not None:
-            begin = next(start for at, start, end in plan.openings if at == side and end == opening)
-            if begin - z > 2:
-                things += lot(dice, plan, side, z, begin, height, leafy, fenced)
-            z = opening
-            continue
-        things += lot(dice, plan, side, z, z + length, height, leafy, fenced)
-        z += length
+        if opens <= z < closes:
+            z = closes
+        end = z + dice.between(5, 14) + 0.1 * max(z, 0)
+        if z < opens < end:
+            end = opens
+        things += lot(dice, plan, side, z, end, height, leafy, fenced)
+        z = end
     return things
 
 
@@ -243,7 +248,7 @@ def lot(
     """Return what stands between two distances along one side: a house, or a garden, perhaps behind a fence."""
 
     def line(part: float) -> tuple[Point, Point]:
-        across = plan.pavement(side, part)
+        across = plan.beside(side, part)
         return (plan.x(across, near), near), (plan.x(across, far), far)
 
     fence: list[Thing] = [Fence.sample(dice, *line(1.0))] if dice.chance(fenced) else []
@@ -259,16 +264,16 @@ def pavement(dice: Dice, plan: Plan, side: int) -> list[Thing]:
 
     def place(near: float, far: float, low: float, high: float) -> tuple[float, float]:
         z = dice.between(near, far)
-        return plan.x(plan.pavement(side, dice.between(low, high)), z), z
+        return plan.x(plan.beside(side, dice.between(low, high)), z), z
 
     things += [Tree.sample(dice, *place(7, 60, 0.4, 1.7)) for _ in range(dice.count(1.6))]
     spacing, z = dice.between(25, 40), dice.between(6, 35)
     while z < 55:
-        things.append(Pole.lamp_post(dice, plan.x(plan.pavement(side, 0.1), z), z, side))
+        things.append(Pole.lamp_post(dice, plan.x(plan.beside(side, 0.1), z), z, side))
         z += spacing
     things += [Pole.sign_post(dice, *place(4, 40, 0.08, 0.2)) for _ in range(dice.count(1.1))]
     if dice.chance(0.1):
-        first, across = dice.between(5, 20), plan.pavement(side, 0.12)
+        first, across = dice.between(5, 20), plan.beside(side, 0.12)
         row = [first + 1.8 * i for i in range(4)]
         things += [Pole.bollard(dice, plan.x(across, z), z) for z in row]
     if dice.chance(0.15):
@@ -344,8 +349,8 @@ def draw_ground(canvas: Canvas, plan: Plan, things: Sequence[Thing]) -> None:
     across = x - plan.centre - (0.5 * plan.bend) * z * z
     aside = abs(across)
     is_road = aside < plan.half_width
-    for side, start, end in plan.openings:
-        is_road |= (across * side > 0) & (z > start) & (z < end)
+    for side, (opens, closes) in zip(SIDES, plan.openings):
+        is_road |= (across * side > 0) & (z > opens) & (z < closes)
     pixel = z / camera.focal
     kerb = ~is_road & (aside < plan.half_width + 0.2)
     slabs = ~is_road & (repeats(z, 0.9, 0.0, 0.1) | repeats(across, 0.9, 0.0, 0.1)) & (pixel < 0.15)
