@@ -276,7 +276,7 @@ def chain(depth: int, width: int, relu: bool = False) -> nn.Sequential:
 
 
 def test_equal_weights_give_a_gaussian_that_grows_with_the_root_of_depth() -> None:
-    # Measured by another implementation: sides 7.0 10.4 14.6 20.5. 4 sigma = 4 sqrt(2n/3), since one 3x3 mean has variance 2/3.
+    # Sides measured by another implementation. 4 sigma = 4 sqrt(2n/3), since one 3x3 mean has variance 2/3.
     for depth, side in ((4, 7.0), (8, 10.4), (16, 14.6), (32, 20.5)):
         size = 2 * depth + 5
         squared = rf.effective_field(chain(depth, 1).double(), torch.zeros(1, 1, size, size + 2, dtype=torch.float64))
