@@ -31,7 +31,7 @@ def test_any_seed_and_size(seed, height, width):
 
 # SHA-256 of images and masks of 30 scenes at three sizes. The same came out with numpy 1.26.4 and 2.4.6, and with the
 # processor's AVX2, FMA and AVX-512 paths of numpy switched off (NPY_DISABLE_CPU_FEATURES).
-BYTES = "d8dff3875d107b230a2b728b1a84c02223e5edc1deda45b13681393c8d8e62c5"
+BYTES = "ac4a7a1616c36857736dbd5a248e05ef62321bb9d664008d3e196e93b35a78d8"
 
 
 def test_same_bytes_on_every_machine():

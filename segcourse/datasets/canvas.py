@@ -174,7 +174,10 @@ class Canvas:
         self.cols = (np.arange(camera.width, dtype=np.float32) + 0.5)[None, :]
 
     def board(self, x: float, z: float, width: float, top: float, bottom: float = 0.0) -> Patch | None:
-        """Return the patch of an upright rectangle that faces the camera; ``along`` is measured from its middle."""
+        """Return the patch of an upright rectangle that faces the camera; ``along`` is measured from its middle.
+
+        None if it lies outside of the picture or is hidden entirely.
+        """
         if z < NEAR:
             return None
         camera, pixel = self.camera, z / self.camera.focal
@@ -182,7 +185,7 @@ class Canvas:
         window = self._window(
             middle - 0.5 * width / pixel, middle + 0.5 * width / pixel, camera.row(top, z), camera.row(bottom, z)
         )
-        if window is None:
+        if window is None or not (self.depth[window] >= z).any():
             return None
         along = (self.cols[:, window[1]] - middle) * pixel
         up = (camera.horizon - self.rows[window[0]]) * pixel + camera.eye
@@ -192,7 +195,7 @@ class Canvas:
         """Return the patch of an upright rectangle between two points of the ground; ``along`` runs from start to end.
 
         Straight lines stay straight in a picture because 1/z, and with it (position along the wall)/z, is linear in
-        the column.
+        the column. None if the rectangle lies outside of the picture or is hidden entirely.
         """
         (xa, za), (xb, zb) = start, end
         length = math.sqrt((xb - xa) ** 2 + (zb - za) ** 2)
@@ -214,6 +217,8 @@ class Canvas:
         part_right = np.clip((self.cols[:, window[1]] - left) / max(right - left, 1.0), 0, 1)
         part_left = 1 - part_right
         depth = 1 / (part_left / za + part_right / zb)
+        if not (self.depth[window] >= depth).any():
+            return None
         along = (part_left * (ta / za) + part_right * (tb / zb)) * depth
         up = (camera.horizon - self.rows[window[0]]) * (depth / camera.focal) + camera.eye
         return Patch(window, along, up, depth, min(za, zb) / camera.focal, (up >= bottom) & (up <= top))

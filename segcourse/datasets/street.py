@@ -32,6 +32,7 @@ from segcourse.datasets.canvas import (
 )
 from segcourse.datasets.labels import CLASSES, PALETTE, Label
 from segcourse.datasets.things import (
+    WITH_GAPS,
     Box,
     Car,
     Cyclist,
@@ -321,7 +322,11 @@ def draw(plan: Plan, things: Sequence[Thing], weather: Weather, size: tuple[int,
     canvas = Canvas(plan.camera(size), weather.light, dice)
     draw_sky(canvas, weather)
     draw_ground(canvas, plan, things)
-    for thing in sorted(things, key=lambda thing: -thing.z):  # far to near: railings show what is behind them
+    solid = [thing for thing in things if not isinstance(thing, WITH_GAPS)]
+    airy = [thing for thing in things if isinstance(thing, WITH_GAPS)]
+    for thing in sorted(solid, key=lambda thing: thing.z):  # near to far: what is hidden costs little
+        thing.draw(canvas)
+    for thing in sorted(airy, key=lambda thing: -thing.z):  # far to near: the gaps show what is behind
         thing.draw(canvas)
     return canvas
 

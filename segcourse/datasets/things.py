@@ -568,6 +568,10 @@ class Box:
         canvas.paint(patch, self.label, self.materials * canvas.light.on(0), which, grain=0.15)
 
 
+WITH_GAPS = (Cyclist, Fence, Tree)
+"""What one sees through in places, and must therefore be drawn after what is behind it."""
+
+
 def foliage(dice: Dice) -> Floats:
     """Return a colour of leaves: spring green to autumn brown, mostly dark."""
     if dice.chance(0.75):
