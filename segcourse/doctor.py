@@ -253,7 +253,7 @@ def folders() -> Finding:
     if lessons is None:
         advice = "Change to the folder of the course before you start."
         return Finding("folders", "warn", f"can write to {short(home())}; no lessons found here", advice)
-    return Finding("folders", "ok", f"can write to {short(home())} and to the lessons")
+    return Finding("folders", "ok", "your progress and the lessons can be saved")
 
 
 def data() -> Finding:
