@@ -5,7 +5,7 @@
 #
 # A network that labels pixels decides each label from a patch of the image. If the patch is smaller than a car, the
 # network cannot know that it looks at one. How large the patch is follows from the layers, by arithmetic that fits on
-# a beer mat. After this lesson you can
+# the back of an envelope. After this lesson you can
 #
 # - **compute** the kernel, the stride and the padding of the one layer that a whole chain of layers amounts to;
 # - **locate** what an output sees: first pixel, last pixel, centre;
@@ -20,7 +20,8 @@
 import torch
 from torch import nn
 
-from segcourse.lesson import check, quiz, reveal, show, show_widget, start, yours_or_ours
+from segcourse.lesson import check, hint, quiz, reveal, show, show_widget, solution, start
+from segcourse.lesson import yours_or_ours
 
 start("01_receptive_field")
 
@@ -44,8 +45,9 @@ prediction_vgg = ...
 # %% [markdown]
 # ## One layer, read backwards
 #
-# A layer has a **kernel** of K taps and a **stride** S. Output 0 reads the pixels 0 to K - 1, output 1 begins S pixels
-# later, and so on. Below: K = 3, S = 2, and what output 1 reads. Every box stands above the middle of what it reads.
+# A layer has a **kernel** of K weights in a row, its *taps*, and a **stride** S. Output 0 reads the pixels 0 to K - 1, output 1
+# begins S pixels later, and so on. All outputs of a layer together are its *map*; one of them that another layer reads is
+# a *unit*. Below: K = 3, S = 2, and what output 1 reads. Every box stands above the middle of what it reads.
 
 # %%
 from segcourse.figures.receptive_field import ladder, ladder_words
@@ -64,12 +66,13 @@ show(ladder(layers, position=1, image=7), ladder_words(layers, position=1, image
 # With all weights 1, an output is the sum of the pixels that it reads; work the second one out by hand first.
 
 # %%
-picture = torch.arange(25.0).reshape(1, 1, 5, 5)  # (N, C, H, W): the rows are 0 to 4, 5 to 9, ..., 20 to 24
+picture = torch.arange(25.0).reshape(1, 1, 5, 5)  # (N, C, H, W); rows 0 to 4, 5 to 9, ...
 layer = nn.Conv2d(1, 1, kernel_size=3, stride=2, bias=False)
 nn.init.ones_(layer.weight)
 outputs = layer(picture)
 print("shape of the outputs:", tuple(outputs.shape))
-print("output (0, 1):", outputs[0, 0, 0, 1].item(), "and by hand:", sum([2, 3, 4, 7, 8, 9, 12, 13, 14]))
+print("output (0, 1):", outputs[0, 0, 0, 1].item())
+print("by hand:      ", sum([2, 3, 4, 7, 8, 9, 12, 13, 14]))
 
 # %% [markdown]
 # ## Two layers in a row
@@ -88,12 +91,17 @@ show(ladder(layers, position=0, image=17), ladder_words(layers, position=0, imag
 # layer's own stride says where its next output begins, and nothing about this one.
 #
 # ### Exercise: the kernel of two layers (1 point)
+#
+# Replace the dots, run the cell, then the check below it. If you are stuck, `hint.compound_kernel()` in a cell of your
+# own gives a nudge, and more of one each time; `solution.compound_kernel()` shows a solution. So it is with every exercise.
+
 
 # %%
 def compound_kernel(kernel_1, stride_1, kernel_2):
     """Return the kernel of the one convolution that sees as much as two in a row.
 
-    kernel_1, stride_1: of the layer that reads the image; kernel_2: of the layer on top of it. All whole numbers.
+    kernel_1, stride_1: of the layer that reads the image, whole numbers.
+    kernel_2: of the layer on top of it, a whole number.
     Returns a whole number. Example: compound_kernel(3, 1, 3) is 5.
     """
     # BEGIN SOLUTION
@@ -106,7 +114,7 @@ check.compound_kernel(compound_kernel)
 
 # %%
 my_kernel = yours_or_ours.compound_kernel(compound_kernel)
-reveal(prediction_two_layers, my_kernel(5, 3, 3), "pixels seen through kernel 5, stride 3 and kernel 3")
+reveal(prediction_two_layers, my_kernel(5, 3, 3), "pixels seen through both layers")
 
 # %% [markdown]
 # L layers of 3x3, all of stride 1: each one adds 2. The well-known formula 1 + 2L is this and no more.
@@ -128,9 +136,10 @@ for depth in range(1, 6):
 #
 # ### Exercise: the jump of a chain (1 point)
 
+
 # %%
 def compound_stride(strides):
-    """Return how many image pixels lie between two neighbouring outputs of a chain of layers.
+    """Return how many image pixels lie between neighbouring outputs of a chain of layers.
 
     strides: a list of the layers' strides, the first layer's first; at least one.
     Returns a whole number. Example: compound_stride([3, 2]) is 6.
@@ -159,6 +168,7 @@ check.compound_stride(compound_stride)
 # ### Exercise: the input that a map needs (2 points)
 #
 # The first line is given: before any layer is undone, the size is that of the outputs.
+
 
 # %%
 def input_size(output_size, layers):
@@ -191,7 +201,7 @@ for wanted in (1, 2, 8):
 
 # %% [markdown]
 # Two of these numbers tell all. A map of 1 needs the kernel: K = 75. A map of 2 needs S more: S = 107 - 75 = 32.
-# So all of Inception-v3 is *one convolution with kernel 75 and stride 32*:
+# As far as sizes go, all of Inception-v3 is *one convolution with kernel 75 and stride 32*:
 #
 # $$D_\text{in} = 32\,(D_\text{out} - 1) + 75 = 32\,D_\text{out} + 43$$
 #
@@ -211,7 +221,7 @@ except RuntimeError:
 #
 # ## Where the field lies
 #
-# **Padding** P puts P zeros before the first unit and P after the last. Windows stay as wide as they were; they only
+# **Padding** P puts P zeros before a layer's first input and P after the last. Windows stay as wide as they were; they only
 # begin earlier. Count positions from the *centre* of pixel 0, which therefore reaches from -0.5 to 0.5. Output i sees
 #
 # $$\text{first} = iS - P \qquad \text{last} = iS - P + K - 1 \qquad \text{centre} = iS - P + \tfrac{K-1}{2}$$
@@ -221,7 +231,8 @@ except RuntimeError:
 
 # %%
 layers = [Layer(3, padding=1), Layer(2, stride=2), Layer(3, padding=1)]
-show(ladder(layers, position=0, image=10, margin=3), ladder_words(layers, position=0, image=10))
+picture = ladder(layers, position=0, image=10, margin=3)
+show(picture, ladder_words(layers, position=0, image=10))
 
 # %% [markdown]
 # Output 0 has a field of 8 pixels, as every output has, and three of them hang over the edge (dashed: a zero, which reads
@@ -233,9 +244,10 @@ show(ladder(layers, position=0, image=10, margin=3), ladder_words(layers, positi
 # The centre is found like the input size: undo the last layer first. A place on a layer's output becomes a place on its
 # input, and half pixels are welcome. The first line is given.
 
+
 # %%
 def field_centre(position, layers):
-    """Return the middle of the pixels that output `position` sees; 0 is the centre of pixel 0.
+    """Return the middle of the pixels that an output sees; 0 is the centre of pixel 0.
 
     position: which output, counted from 0.
     layers: a list of (kernel, stride, padding), the first layer first.
@@ -263,7 +275,7 @@ by_pooling = 5 * [(3, 1, 1), (2, 2, 0)]
 by_stride = 5 * [(3, 1, 1), (3, 2, 1)]
 for name, layers in (("by pooling", by_pooling), ("by stride ", by_stride)):
     centres = [my_centre(i, layers) for i in range(7)]
-    print(f"{name}: centres {centres[0]:g}, {centres[1]:g}, ..., {centres[-1]:g}; their mean is {sum(centres) / 7:g}")
+    print(f"{name}: {', '.join(f'{x:g}' for x in centres)}; mean {sum(centres) / 7:g}")
 
 # %% [markdown]
 # ## Dilation spreads the taps
@@ -277,12 +289,13 @@ for name, layers in (("by pooling", by_pooling), ("by stride ", by_stride)):
 #
 # ### Exercise: the field of any chain (2 points)
 
+
 # %%
 def receptive_field(layers):
-    """Return the receptive field of one output: the pixels from the first that it sees to the last.
+    """Return the receptive field of one output: the pixels from the first seen to the last.
 
     layers: a list of (kernel, stride, padding, dilation), the first layer first.
-    Returns a whole number; positions in the padding count as pixels, as if the image had no end.
+    Returns a whole number. Positions in the padding count, as if the image had no end.
     Example: receptive_field([(3, 1, 1, 1), (3, 1, 2, 2)]) is 7.
     """
     # BEGIN SOLUTION
@@ -313,13 +326,16 @@ import ipywidgets as widgets
 from segcourse.figures.receptive_field import play, play_words
 from segcourse.widgets import live_image
 
-output = widgets.ToggleButtons(options=range(5), value=2, description="output", style={"button_width": "3em"})
-ranges = {"kernel K": (3, 1, 5), "stride S": (2, 1, 4), "padding P": (1, 0, 4), "dilation D": (1, 1, 3)}
-sliders = [widgets.IntSlider(value, low, high, description=name) for name, (value, low, high) in ranges.items()]
-show_widget(
-    live_image([output, *sliders], play, width="860px", describe=play_words),
-    "Buttons for the output, sliders for kernel, stride, padding and dilation of layer 2 of 3. " + play_words(2, 3, 2, 1, 1),
-)
+controls = [
+    widgets.ToggleButtons(options=range(5), value=2, style={"button_width": "3em"}),
+    widgets.IntSlider(3, 1, 5, description="kernel K"),
+    widgets.IntSlider(2, 1, 4, description="stride S"),
+    widgets.IntSlider(1, 0, 4, description="padding P"),
+    widgets.IntSlider(1, 1, 3, description="dilation D"),
+]
+widget = live_image(controls, play, width="860px", describe=play_words)
+words = "Buttons for the output; sliders for kernel, stride, padding, dilation of layer 2. "
+show_widget(widget, words + play_words(2, 3, 2, 1, 1))
 
 # %% [markdown]
 # ## 75 or 1311?
@@ -328,9 +344,9 @@ show_widget(
 
 # %%
 my_field = yours_or_ours.receptive_field(receptive_field)
-inception = [(3, 2, 0, 1), (3, 1, 0, 1), (3, 1, 1, 1), (3, 2, 0, 1), (1, 1, 0, 1), (3, 1, 0, 1), (3, 2, 0, 1)]
-inception += 6 * [(3, 1, 1, 1)] + [(3, 1, 1, 1), (3, 2, 0, 1)]
-inception += 8 * [(7, 1, 3, 1)] + [(7, 1, 3, 1), (3, 2, 0, 1)] + 4 * [(3, 1, 1, 1)]
+conv3, conv7, shrink = (3, 1, 1, 1), (7, 1, 3, 1), (3, 2, 0, 1)
+inception = [shrink, (3, 1, 0, 1), conv3, shrink, (1, 1, 0, 1), (3, 1, 0, 1), shrink]
+inception += 7 * [conv3] + [shrink] + 9 * [conv7] + [shrink] + 4 * [conv3]
 print("receptive field:", my_field(inception))
 
 # %% [markdown]
@@ -345,7 +361,8 @@ print("receptive field:", my_field(inception))
 from segcourse.receptive_field import compound
 
 whole = compound(Layer(*layer) for layer in inception)
-print(f"K = {whole.kernel}, S = {whole.stride}, P = {whole.padding}, and K - 2P = {whole.kernel - 2 * whole.padding}")
+print(f"K = {whole.kernel}, S = {whole.stride}, P = {whole.padding}")
+print("K - 2P =", whole.kernel - 2 * whole.padding)
 
 # %% [markdown]
 # - **How small may an image be?** 75 pixels: one window of 1311, of which 618 on either side are padding.
@@ -355,22 +372,25 @@ print(f"K = {whole.kernel}, S = {whole.stride}, P = {whole.padding}, and K - 2P 
 # ## Branches: the largest field wins
 #
 # A residual block computes $x + f(x)$; an inception block runs several branches over one input and joins their
-# channels. A pixel is in the field of the result if it can change it through *any* branch. The branches' fields lie on
-# top of each other, centred on the same pixel, so the largest covers the others. They do not add up.
+# channels. The layers before the branches are the *stem*. A pixel is in the field of the result if it can change it
+# through *any* branch. The branches' fields lie on top of each other, centred on the same pixel, so the largest covers
+# the others. They do not add up.
 #
 # (If the centres differ, say because one branch is cropped on one side, the union can be larger than each of them. Your
 # function need not expect that.)
 #
 # ### Exercise: the field of a block with branches (2 points)
 
+
 # %%
 def block_field(stem, branches):
-    """Return the receptive field where the branches, which all start at the stem's output, are joined.
+    """Return the receptive field where branches that start at the stem's output are joined.
 
     stem: a list of (kernel, stride, padding, dilation), the first layer first.
-    branches: a list of such lists; an empty one is a shortcut that passes its input on. All branches have the same
-        stride and are padded so that their fields have one centre.
-    Returns a whole number. Example: block_field([(3, 2, 1, 1)], [[(3, 1, 1, 1), (3, 1, 1, 1)], []]) is 11.
+    branches: a list of such lists; an empty one is a shortcut that passes its input on. All
+        have the same stride, and such padding that their fields have one centre.
+    Returns a whole number.
+    Example: block_field([(3, 2, 1, 1)], [[(3, 1, 1, 1), (3, 1, 1, 1)], []]) is 11.
     """
     # BEGIN SOLUTION
     fields = []
@@ -388,7 +408,7 @@ def block_field(stem, branches):
 check.block_field(block_field)
 
 # %% [markdown]
-# The same block in PyTorch: a strided stem, then four branches as in GoogLeNet, joined along the channels (axis 1).
+# The same block in PyTorch: a strided stem, then four branches in the manner of Inception, joined along the channels.
 # `trace` runs a network once without computing numbers, and follows every tensor. For each module it returns a field along
 # the height and one along the width: its size, jump and padding, and as `start` the centre of output 0.
 
@@ -428,8 +448,9 @@ for name in ("0", "1.branches.0", "1.branches.1", "1.branches.2", "1.branches.3"
 
 # %%
 my_block = yours_or_ours.block_field(block_field)
-branches = [[(1, 1, 0, 1)], [(1, 1, 0, 1), (5, 1, 2, 1)], 3 * [(3, 1, 1, 1)], [(3, 1, 1, 1), (1, 1, 0, 1)]]
-print("by your arithmetic:", my_block([(3, 2, 1, 1)], branches))
+conv1, conv5 = (1, 1, 0, 1), (5, 1, 2, 1)
+branches = [[conv1], [conv1, conv5], [conv3, conv3, conv3], [conv3, conv1]]
+print("by arithmetic:", my_block([(3, 2, 1, 1)], branches))
 
 # %% [markdown]
 # ## Reading a real network
@@ -444,7 +465,8 @@ vgg = vgg16_features(width=1)
 fields = trace(vgg, shape=(3, 224, 224))
 for stage in range(1, 6):
     print(f"pool{stage}: {fields[f'stage{stage}.pool'][0]}")
-reveal(prediction_vgg, fields["stage5.pool"][0].size, "pixels seen by one value of VGG-16 after the last pooling")
+vgg_field = fields["stage5.pool"][0].size
+reveal(prediction_vgg, vgg_field, "pixels that VGG-16 sees after its last pooling")
 
 # %% [markdown]
 # Is it true? A third way knows nothing of layers: take one output, ask autograd for its gradient, and look where it is
@@ -453,20 +475,22 @@ reveal(prediction_vgg, fields["stage5.pool"][0].size, "pixels seen by one value 
 # %%
 from segcourse.receptive_field import probe
 
-touched_rows = probe(vgg, shape=(3, 300, 260)).any(dim=1)  # the middle output; (H, W) -> (H,)
-print("rows with a gradient:", touched_rows.sum().item())
+reached = probe(vgg, shape=(3, 300, 260))  # for the middle output; (H, W)
+print("rows with a gradient:", reached.any(dim=1).sum().item())
 
 # %% [markdown]
 # ResNets are built from blocks with a shortcut: 1x1, 3x3, 1x1, and the input added. The paper (He et al. 2016) strides in
 # the first 1x1 layer of a block; torchvision strides in the 3x3 layer. That looks like a detail. Which one sees more?
 
+
 # %%
 class Bottleneck(nn.Module):
-    """The block of ResNet-50 and -101 with a single channel: a path of three layers, plus a shortcut."""
+    """The block of ResNet-50 and -101, with one channel: three layers, plus a shortcut."""
 
     def __init__(self, stride_1x1=1, stride_3x3=1):
         super().__init__()
-        self.path = nn.Sequential(same_conv(1, stride_1x1), same_conv(3, stride_3x3), same_conv(1))
+        first = same_conv(1, stride_1x1)
+        self.path = nn.Sequential(first, same_conv(3, stride_3x3), same_conv(1))
         self.shortcut = same_conv(1, stride_1x1 * stride_3x3)
 
     def forward(self, x):
@@ -474,9 +498,12 @@ class Bottleneck(nn.Module):
 
 
 def resnet(blocks, strides):
-    """Return the layers of a ResNet; each stage but the first begins with a block that has these two strides."""
-    first = [strides if stage > 0 and block == 0 else (1, 1) for stage, n in enumerate(blocks) for block in range(n)]
-    return nn.Sequential(same_conv(7, stride=2), nn.MaxPool2d(3, stride=2, padding=1), *[Bottleneck(*pair) for pair in first])
+    """Return a ResNet; `blocks` a stage, and the two `strides` of a block that halves."""
+    layers = [same_conv(7, stride=2), nn.MaxPool2d(3, stride=2, padding=1)]
+    for stage, count in enumerate(blocks):
+        halving = Bottleneck(*strides) if stage > 0 else Bottleneck()
+        layers += [halving] + [Bottleneck() for _ in range(count - 1)]
+    return nn.Sequential(*layers)
 
 
 # %%
@@ -495,19 +522,19 @@ for name, blocks in (("ResNet-50", (3, 4, 6, 3)), ("ResNet-101", (3, 4, 23, 3)))
 # %%
 from segcourse.figures.receptive_field import field_bars
 
-conv3, pool = (3, 1, 1, 1), (3, 2, 0, 1)
-alexnet = [(11, 4, 0, 1), pool, (5, 1, 2, 1), pool, conv3, conv3, conv3, pool]
-mobilenet = [(3, 2, 1, 1)] + [(3, stride, 1, 1) for stride in (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)]
+alexnet = [(11, 4, 0, 1), shrink, conv5, shrink, conv3, conv3, conv3, shrink]
+mobilenet = [(3, stride, 1, 1) for stride in (2, 1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)]
 networks = {
     "AlexNet": my_field(alexnet),
-    "VGG-16": fields["stage5.pool"][0].size,
+    "VGG-16": vgg_field,
     "MobileNet-v1": my_field(mobilenet),
     "ResNet-50": trace(resnet((3, 4, 6, 3), (2, 1)), (1, 224, 224))[""][0].size,
     "ResNet-101": trace(resnet((3, 4, 23, 3), (2, 1)), (1, 224, 224))[""][0].size,
     "Inception-v3": my_field(inception),
 }
-described = ", ".join(f"{name} {size}" for name, size in networks.items())
-show(field_bars(networks, image=224), f"Bars of the receptive field in pixels: {described}; a line marks an image of 224.")
+words = ", ".join(f"{name} {size}" for name, size in networks.items())
+words = f"Bars of the receptive field in pixels: {words}; a line marks an image of 224."
+show(field_bars(networks, image=224), words)
 
 # %% [markdown]
 # From MobileNet on, the field is larger than such an image. That does not mean that an output *uses* all of it; we come to
@@ -523,12 +550,11 @@ show(field_bars(networks, image=224), f"Bars of the receptive field in pixels: {
 from segcourse.figures.receptive_field import phases
 from segcourse.receptive_field import Field
 
-down_and_up = Field.of([Layer(3, stride=2, padding=1), Layer(3, stride=2, padding=1, transposed=True)])
-show(
-    phases(down_and_up, outputs=8),
-    f"For 8 outputs after upsampling, a bar of the pixels seen: {down_and_up.sizes[0]} for the even ones, "
-    f"{down_and_up.sizes[1]} for the odd ones.",
-)
+down, up = Layer(3, stride=2, padding=1), Layer(3, stride=2, padding=1, transposed=True)
+field = Field.of([down, up])
+even, odd = field.sizes
+words = f"For 8 outputs the pixels seen: {even} for even outputs, {odd} for odd ones."
+show(phases(field, outputs=8), words)
 
 # %% [markdown]
 # Even outputs read one coarse unit, odd outputs read two. So after a decoder there is no such thing as *the* field.
@@ -539,10 +565,13 @@ show(
 vgg_layers = [Layer(3, padding=1) for _ in range(13)]
 for place in (2, 5, 9, 13, 17):  # where the poolings stand
     vgg_layers.insert(place, Layer(2, stride=2))
-head = [Layer(7), Layer(4, 2, transposed=True), Layer(4, 2, transposed=True), Layer(16, 8, transposed=True)]
-fcn_8s = Field.of(vgg_layers + head)
-print(f"{compound(vgg_layers).kernel} after pool5, {compound(vgg_layers + head[:1]).kernel} after the 7x7 layer")
-print(f"FCN-8s: {len(fcn_8s.sizes)} phases, fields of {min(fcn_8s.sizes)} to {max(fcn_8s.sizes)} pixels")
+dense = Layer(7)
+double = Layer(4, stride=2, transposed=True)
+eightfold = Layer(16, stride=8, transposed=True)
+sizes = Field.of([*vgg_layers, dense, double, double, eightfold]).sizes
+print("after pool5:", compound(vgg_layers).kernel)
+print("after the 7x7 layer:", compound([*vgg_layers, dense]).kernel)
+print(f"after upsampling: {len(sizes)} phases that see {min(sizes)} to {max(sizes)} pixels")
 
 # %% [markdown]
 # ## Which pixels are really read
@@ -555,18 +584,21 @@ print(f"FCN-8s: {len(fcn_8s.sizes)} phases, fields of {min(fcn_8s.sizes)} to {ma
 #
 # Positions below 0 lie in the padding; keep them, so that every output of a layer has a field of the same shape.
 
+
 # %%
 def pixels_seen(position, layers):
     """Return the pixels that output `position` really reads, in order, each once.
 
     position: which output, counted from 0.
     layers: a list of (kernel, stride, padding, dilation), the first layer first.
-    Returns a sorted list of whole numbers. Example: pixels_seen(3, [(3, 1, 2, 2)]) is [1, 3, 5].
+    Returns a sorted list of whole numbers.
+    Example: pixels_seen(3, [(3, 1, 2, 2)]) is [1, 3, 5].
     """
     # BEGIN SOLUTION
     seen = {position}
     for kernel, stride, padding, dilation in reversed(layers):
-        seen = {unit * stride - padding + tap * dilation for unit in seen for tap in range(kernel)}
+        taps = range(kernel)
+        seen = {unit * stride - padding + tap * dilation for unit in seen for tap in taps}
     return sorted(seen)
     # END SOLUTION
 
@@ -578,10 +610,12 @@ check.pixels_seen(pixels_seen)
 from segcourse.figures.receptive_field import read_share, touched
 
 my_pixels = yours_or_ours.pixels_seen(pixels_seen)
-dilations = [(1, 1, 1), (2, 2, 2), (1, 2, 4)]
-patterns = {f"dilations {a}, {b}, {c}": my_pixels(0, [(3, 1, 0, d) for d in (a, b, c)]) for a, b, c in dilations}
-described = "; ".join(f"{name}: field {s[-1] - s[0] + 1}, {read_share(s):.0%} read" for name, s in patterns.items())
-show(touched(patterns), f"The pixels that three 3x3 layers read, filled. {described}.")
+patterns = {}
+for dilations in ((1, 1, 1), (2, 2, 2), (1, 2, 4)):
+    name = f"dilations {', '.join(map(str, dilations))}"
+    patterns[name] = my_pixels(0, [(3, 1, 0, dilation) for dilation in dilations])
+words = "; ".join(f"{name}: {read_share(seen):.0%} read" for name, seen in patterns.items())
+show(touched(patterns), f"Squares of 7, 13 and 15 pixels, filled where read. {words}.")
 
 # %% [markdown]
 # Dilations 2, 2, 2 share a factor, and more than two thirds of the pixels are never read. Dilations 1, 2, 4 reach further
@@ -615,20 +649,23 @@ depths = [4, 8, 16, 32]
 equal = []
 for depth in depths:
     field = 1 + 2 * depth
-    side = effective_size(effective_field(averaging_stack(depth), torch.zeros(1, 1, field, field).double()))
+    image = torch.zeros(1, 1, field, field).double()
+    side = effective_size(effective_field(averaging_stack(depth), image))
     equal.append(side / field)
-    print(f"{depth:2} layers: field {field}, effective {side:.1f}, ratio {side / field:.2f}")
+    print(f"{depth:2} layers: field {field}, effective {side:.1f}, ratio {equal[-1]:.2f}")
 
 # %% [markdown]
 # Real layers have random weights at first, several channels and a ReLU. Three networks of each depth, each with its own
 # weights; the gradient is averaged over 8 images of noise.
 
+
 # %%
 def plain_stack(depth, channels=8):
-    """Return `depth` untrained 3x3 layers with a ReLU after each; images have 3 channels."""
+    """Return `depth` untrained 3x3 layers, each with a ReLU; images have 3 channels."""
     layers = []
     for index in range(depth):
-        layers += [nn.Conv2d(3 if index == 0 else channels, channels, 3, padding=1, bias=False), nn.ReLU()]
+        before = channels if index else 3
+        layers += [nn.Conv2d(before, channels, 3, padding=1, bias=False), nn.ReLU()]
         nn.init.kaiming_normal_(layers[-2].weight)
     return nn.Sequential(*layers)
 
@@ -636,52 +673,54 @@ def plain_stack(depth, channels=8):
 runs = []  # for each seed the maps of the four depths
 for seed in range(3):
     torch.manual_seed(seed)
-    runs.append([effective_field(plain_stack(d), torch.randn(8, 3, 1 + 2 * d, 1 + 2 * d)) for d in depths])
+    images = [torch.randn(8, 3, 1 + 2 * depth, 1 + 2 * depth) for depth in depths]
+    runs.append([effective_field(plain_stack(d), x) for d, x in zip(depths, images)])
 
 # %% tags=["nbval-ignore-output"]
 from segcourse.figures.receptive_field import field_maps
 
 maps = {f"{depth} layers": squared for depth, squared in zip(depths, runs[0])}
 sides = {name: effective_size(squared) for name, squared in maps.items()}
-described = "; ".join(f"{name}: field {m.shape[-1]}, effective {sides[name]:.0f}" for name, m in maps.items())
-show(field_maps(maps, sides), f"Maps of the gradient, dark in the middle and fading outwards. {described}.")
+words = "; ".join(f"{name}: effective {side:.0f}" for name, side in sides.items())
+words = f"Maps of the gradient over fields of 9, 17, 33 and 65, fading outwards. {words}."
+show(field_maps(maps, sides), words)
 
 # %% tags=["nbval-ignore-output"]
 from segcourse.figures.receptive_field import ratio_lines
 
 ratios = [[effective_size(squared) / squared.shape[-1] for squared in run] for run in runs]
-described = "; ".join(", ".join(f"{ratio:.2f}" for ratio in run) for run in ratios)
-show(
-    ratio_lines(depths, {"random weights, ReLU (3 seeds)": ratios, "equal weights": [equal]}),
-    f"Effective over theoretical field at 4, 8, 16 and 32 layers, falling along 1/sqrt(depth). Random: {described}. "
-    f"Equal weights: {', '.join(f'{ratio:.2f}' for ratio in equal)}.",
-)
+words = "; ".join(", ".join(f"{ratio:.2f}" for ratio in run) for run in [*ratios, equal])
+words = f"Ratios at 4, 8, 16 and 32 layers, falling, three random stacks and equal weights: {words}."
+lines = {"random weights, ReLU (3 seeds)": ratios, "equal weights": [equal]}
+show(ratio_lines(depths, lines), words)
 
 # %%
 falls = [run == sorted(run, reverse=True) for run in ratios]
-growth = [(run[3] * 65) / (run[1] * 17) for run in ratios]  # effective side at 32 layers over that at 8
+growth = [run[3] * 65 / (run[1] * 17) for run in ratios]  # sides: 32 layers against 8
 print("the ratio falls with every doubling of the depth, in each seed:", falls)
-print("four times as deep is about twice as wide, in each seed:", [1.7 < g < 2.3 for g in growth])
+print("four times as deep, about twice as wide:", [1.7 < factor < 2.3 for factor in growth])
 
 # %% [markdown]
 # Two warnings before you conclude that large fields are an illusion.
 #
 # **The square root is about layers of stride 1.** Pooling makes every later step longer. Measure VGG-16, untrained, on
-# pieces of a photograph: its effective field is about 0.7 of the 212 pixels wide.
+# pieces of a photograph (NASA, public domain): its effective field is about 0.7 of the 212 pixels wide.
 
 # %% tags=["nbval-ignore-output"]
 from segcourse.figures.receptive_field import field_on_picture
 from skimage.data import astronaut
 
-photo = torch.tensor(astronaut()).permute(2, 0, 1) / 255  # (3, 512, 512); NASA, public domain
-pieces = photo.unfold(1, 256, 128).unfold(2, 256, 128).flatten(1, 2).permute(1, 0, 2, 3)  # (9, 3, 256, 256)
+photo = torch.tensor(astronaut()).permute(2, 0, 1) / 255  # (3, 512, 512)
+pieces = photo.unfold(1, 256, 128).unfold(2, 256, 128)  # (3, 3, 3, 256, 256)
+pieces = pieces.flatten(1, 2).transpose(0, 1)  # (9, 3, 256, 256)
 torch.manual_seed(0)
-squared = effective_field(vgg16_features(width=8).eval(), (pieces - pieces.mean()) / pieces.std())
-side, centre = effective_size(squared), my_centre(4, [(one.kernel, one.stride, one.padding) for one in vgg_layers])
-show(
-    field_on_picture(astronaut()[:256, 96:352], {"field": (212, centre), "effective": (side, centre)}, squared),
-    f"A photograph, as strong as its pixels count for output (4, 4) of VGG-16, which sees 212 pixels; effective are {side:.0f}.",
-)
+vgg = vgg16_features(width=8).eval()
+squared = effective_field(vgg, (pieces - pieces.mean()) / pieces.std())  # for output (4, 4)
+
+side, centre = effective_size(squared), compound(vgg_layers).centre(4)
+squares = {"field": (vgg_field, centre), "effective": (side, centre)}
+words = f"A portrait, as strong as its pixels count; squares of 212 and {side:.0f} pixels."
+show(field_on_picture(astronaut()[:256, 96:352], squares, squared), words)
 
 # %% [markdown]
 # **What training does to it depends on the task.** Luo et al. saw it grow. We trained eight 3x3 layers (field 17, effective
@@ -700,11 +739,13 @@ show(
 # | "Inception-v3 has a receptive field of 75." | 75 is the smallest image; the field is 1311. |
 
 # %%
-print("stride first:", my_field([(3, 2, 1, 1), conv3, conv3]), " with a pooling:", my_field([conv3, conv3, (2, 2, 0, 1), conv3, conv3]))
-dilated = [(3, 1, d, d) for d in (1, 2, 4)]
-print("stacked:", [my_field(dilated[: n + 1]) for n in range(3)], " alone:", [my_field([one]) for one in dilated])
-print("side by side:", my_block([(1, 1, 0, 1)], [[one] for one in dilated]))
-print("without and with padding:", my_field(3 * [(3, 1, 0, 1)]), my_field(3 * [(3, 1, 1, 1)]))
+print("stride first:", my_field([(3, 2, 1, 1), conv3, conv3]))
+print("with a pooling:", my_field([conv3, conv3, (2, 2, 0, 1), conv3, conv3]))
+dilated = [(3, 1, dilation, dilation) for dilation in (1, 2, 4)]
+print("dilated, one behind the other:", [my_field(dilated[:count]) for count in (1, 2, 3)])
+print("dilated, each on its own:", [my_field([layer]) for layer in dilated])
+print("dilated, side by side:", my_block([conv1], [[layer] for layer in dilated]))
+print("without padding:", my_field(3 * [(3, 1, 0, 1)]), "and with:", my_field(3 * [conv3]))
 
 # %% [markdown]
 # That every pair of 3x3 layers (one channel, nothing between them) is a 5x5 layer: put an impulse through, and you hold
@@ -716,9 +757,11 @@ first, second = torch.randn(2, 1, 1, 3, 3, generator=generator).double()
 image = torch.randn(1, 1, 9, 12, generator=generator).double()
 impulse = torch.zeros(1, 1, 9, 9).double()
 impulse[0, 0, 4, 4] = 1
-twice = nn.functional.conv2d(nn.functional.conv2d(image, first), second)
-kernel = nn.functional.conv2d(nn.functional.conv2d(impulse, first), second).flip(2, 3)  # (1, 1, 5, 5)
-print(f"{tuple(kernel.shape[2:])} kernel, same result:", torch.allclose(twice, nn.functional.conv2d(image, kernel)))
+
+conv2d = nn.functional.conv2d
+kernel = conv2d(conv2d(impulse, first), second).flip(2, 3)
+once, twice = conv2d(image, kernel), conv2d(conv2d(image, first), second)
+print(f"kernel {tuple(kernel.shape[2:])}, same result:", torch.allclose(once, twice))
 
 # %% [markdown]
 # ## Quiz

@@ -390,6 +390,13 @@ RECEPTIVE_FIELD = Exercise(
             "Two layers in a row",
         ),
         Misconception(
+            "forgets_strides",
+            _field_wrongly(_widen, lambda layers, index: 1),
+            "Your formula holds where no layer strides. After a stride, the taps of every later layer lie further "
+            "apart on the image.",
+            "Strides multiply",
+        ),
+        Misconception(
             "own_stride",
             _field_wrongly(_widen, lambda layers, index: layers[index][1]),
             "You multiplied what each layer adds by its own stride. How far its taps lie apart on the image was "
@@ -560,7 +567,8 @@ def pixels_seen(position: int, layers: list[Quadruple]) -> list[int]:
     """Return the pixels that output `position` really reads, in order, each once."""
     seen = {position}
     for kernel, stride, padding, dilation in reversed(layers):
-        seen = {unit * stride - padding + tap * dilation for unit in seen for tap in range(kernel)}
+        taps = range(kernel)
+        seen = {unit * stride - padding + tap * dilation for unit in seen for tap in taps}
     return sorted(seen)
 
 
