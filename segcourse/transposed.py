@@ -280,6 +280,22 @@ def overlap_counts(size: IntOrPair, kernel: int, stride: int = 1, padding: int =
     return conv_transpose(z, weight, stride, padding, output_padding)[0, 0].long()
 
 
+def phase_contrast(kernel: Tensor, stride: int) -> float:
+    """How strong a pattern a transposed convolution draws on a constant image: from 0 (none) to 1 (nothing else).
+
+    Inside, output (y, x) only meets the taps `kernel[y % s :: s, x % s :: s]` (for padding 0); of an image of ones it
+    keeps their sum. Returned is the standard deviation of these s·s sums over their root mean square.
+
+    Args:
+        kernel: (kh, kw); not all sums may be zero.
+        stride: s.
+    """
+    if kernel.dim() != 2:
+        raise ValueError(f"kernel must be (kh, kw), got {_shape(kernel)}")
+    sums = torch.stack([kernel[a::stride, b::stride].sum() for a, b in product(range(stride), repeat=2)])
+    return (sums.std(correction=0) / sums.square().mean().sqrt()).item()
+
+
 # --- upsampling --------------------------------------------------------------------------------------
 
 

@@ -263,16 +263,24 @@ def test_overlap_counts_with_padding():
     assert T.overlap_counts(3, 3, 2, padding=1, output_padding=1).tolist() == [1, 2, 1, 2, 1, 1]
 
 
-def test_equal_counts_do_not_prevent_the_pattern_of_a_random_kernel():
-    def contrast(kernel):  # spread of the four phases of a constant image, relative to their size
-        out = T.conv_transpose(torch.ones(1, 1, 6, 7), kernel[None, None], stride=2)[0, 0, 4:-4, 4:-4]
-        phases = torch.stack([out[a::2, b::2].mean() for a in (0, 1) for b in (0, 1)])
-        return phases.std(correction=0) / phases.square().mean().sqrt()
-
+@pytest.mark.parametrize(("kernel", "stride"), [((3, 4), 2), ((4, 4), 2), ((2, 5), 3), ((1, 1), 1)])
+def test_phase_contrast_is_that_of_a_constant_image(kernel, stride):
     torch.manual_seed(0)
-    random = torch.stack([contrast(torch.randn(4, 4)) for _ in range(100)])
+    weight = torch.randn(kernel)
+    out = F.conv_transpose2d(torch.ones(1, 1, 9, 8), weight[None, None], stride=stride)[0, 0]
+    inside = out[2 * stride : 5 * stride, 2 * stride : 5 * stride]  # whole periods, away from the border
+    expected = inside.std(correction=0) / inside.square().mean().sqrt()
+    assert T.phase_contrast(weight, stride) == pytest.approx(expected.item(), abs=1e-6)
+
+
+def test_equal_counts_do_not_prevent_the_pattern_of_a_random_kernel():
+    torch.manual_seed(0)
+    random = torch.tensor([T.phase_contrast(torch.randn(4, 4), 2) for _ in range(100)])
     assert random.median() > 0.5
-    assert contrast(T.bilinear_kernel(2, ndim=2)) < 1e-12
+    assert T.phase_contrast(torch.ones(4, 4), 2) == 0
+    assert T.phase_contrast(T.bilinear_kernel(2, ndim=2), 2) < 1e-12
+    with pytest.raises(ValueError, match="kernel must be"):
+        T.phase_contrast(torch.ones(3), 2)
 
 
 def test_bilinear_kernels_by_hand():
