@@ -1,11 +1,10 @@
 """The tracer against published figures, and against the gradient on random networks."""
 
-import sys
 from collections.abc import Callable
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
+import reference_networks as nets
 import torch
 import torch.nn.functional as F
 from hypothesis import assume, given, settings
@@ -14,9 +13,6 @@ from torch import Tensor, nn
 
 from segcourse.receptive_field import Field, Layer, probe
 from segcourse.tracing import trace
-
-sys.path.append(str(Path(__file__).parent))
-import reference_networks as nets
 
 
 def figures(field: Field) -> tuple[float, Fraction, int]:

@@ -1,13 +1,8 @@
 """Runs the contract's tests once for each exercise of a lesson."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
 from segcourse import exercises
-
-sys.path.insert(0, str(Path(__file__).parent))  # `from contract import Contract`
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
