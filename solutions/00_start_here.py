@@ -220,7 +220,7 @@ check.mask_from_scores(mask_from_scores)
 #
 # Where do the scores come from? Most networks of this course have two halves. The **encoder** works like a classifier:
 # convolutions and pooling make the maps smaller and the channels more, so that each entry sees more of the image. The
-# **decoder** brings the maps back to full size, so that every pixel gets its scores. This one is as small as it can be:
+# **decoder** brings the maps back to full size, so that every pixel gets its scores. Here is a toy of that kind:
 
 # %%
 torch.manual_seed(0)
@@ -352,8 +352,8 @@ print("below 1.5 % in CamVid:", ", ".join(scenes.classes[c] for c in order if ca
 
 # %% [markdown]
 # The classes that matter most to a driver are among the rarest. This **class imbalance** is the rule in segmentation,
-# not a flaw of one data set. What it does to a measure shows a network that has learnt nothing: it paints every pixel
-# as the most frequent class. *Predict* its pixel accuracy, in whole percent:
+# not a flaw of one data set. Take a network that has learnt nothing and paints every pixel as the most frequent class.
+# *Predict* its pixel accuracy, in whole percent:
 
 # %%
 prediction = ...  # a whole number from 0 to 100
@@ -519,7 +519,8 @@ publish_html(*course_map(exercises.lessons(), progress.load()))
 # %% [markdown]
 # ## Quiz
 #
-# Click an option and read the reason. Wrong ones have reasons too.
+# Click an option and read the reason; wrong ones have reasons too. In the last question several options are right: tick
+# them all, then press Check.
 
 # %%
 quiz.shapes()

@@ -1,11 +1,14 @@
 """Right answers to lesson 00's exercises, written as different students would."""
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from contract import Contract
 
+from segcourse import exercises
 from segcourse.datasets import VOID
+from segcourse.datasets.camvid import FRAMES
 
 
 def count_in_a_loop(mask, label):
@@ -68,6 +71,21 @@ def planes_filled_in(mask, classes):
     for label in range(classes):
         planes[:, label][mask == label] = 1
     return planes
+
+
+def test_the_numbers_in_the_prose() -> None:
+    """What the lesson says of its worked examples, which are the exercises' examples."""
+    count, scores, accuracy, shares, planes = exercises.lesson("00_start_here").exercises
+    assert count.reference(*count.examples[0].values()) == 4
+    assert scores.reference(*scores.examples[0].values()).tolist() == [[[0, 1, 2], [1, 2, 2]]]
+    wrong = {m.id: round(m.wrong(*accuracy.examples[0].values()), 2) for m in accuracy.misconceptions}
+    assert accuracy.reference(*accuracy.examples[0].values()) == pytest.approx(0.8)
+    assert (wrong["void_is_wrong"], wrong["void_is_right"]) == (0.67, 0.83)
+    assert shares.reference(*shares.examples[1].values()).tolist() == pytest.approx([0.3, 0.1, 0.3, 0.3, 0, 0])
+    small = planes.reference(torch.tensor([[[0, 2, 2], [1, 0, VOID]]]), 3)
+    assert small.int().tolist() == [[[[1, 0, 0], [0, 1, 0]], [[0, 0, 0], [1, 0, 0]], [[0, 1, 1], [0, 0, 0]]]]
+    assert 144 * 192 == 27_648
+    assert sum(FRAMES.values()) == 701
 
 
 class TestContract(Contract):
