@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -16,7 +17,6 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from segcourse.datasets import VOID, SegmentationSet, colourize
-from segcourse.exercises import Lesson
 from segcourse.plots import OKABE_ITO
 from segcourse.progress import Progress
 from segcourse.widgets import array_png
@@ -304,8 +304,13 @@ def semantic_and_instances(
 # --- the course map ------------------------------------------------------------------------------------------
 
 
-def course_map(lessons: Sequence[Lesson], progress: Progress) -> tuple[str, str]:
-    """Return the lessons with minutes, points and what is done, as text and as an HTML table with links."""
+def course_map(lessons: Sequence[Any], progress: Progress) -> tuple[str, str]:
+    """Return the lessons with minutes, points and what is done, as text and as an HTML table with links.
+
+    Args:
+        lessons: what `segcourse.exercises.lessons()` returns.
+        progress: what `segcourse.progress.load()` returns.
+    """
     rows = []
     for lesson in lessons:
         records = [progress.exercises.get(exercise.name) for exercise in lesson.exercises]
