@@ -74,15 +74,18 @@ def _show_progress(losses: list[float], steps: int) -> None:
 
 
 def least_seconds(run: Callable[[], object], repeats: int = 5) -> float:
-    """Return the least wall time of a few runs, in seconds; the others were disturbed, or the first to be run.
+    """Return the least time of a few runs, in seconds: the first run and disturbed ones take longer.
 
-    A GPU works on after a call has returned, so it is waited for.
+    Without a GPU these are CPU seconds, which other programs do not lengthen; threads add up. With one it is wall
+    time, and the GPU, which works on after a call has returned, is waited for.
     """
+    gpu = torch.cuda.is_available()
+    clock = time.perf_counter if gpu else time.process_time
     seconds = []
     for _ in range(repeats):
-        began = time.perf_counter()
+        began = clock()
         run()
-        if torch.cuda.is_available():
+        if gpu:
             torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - began)
+        seconds.append(clock() - began)
     return min(seconds)
