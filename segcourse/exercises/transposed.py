@@ -28,6 +28,11 @@ OVERLAP = "Where stamps overlap"
 TENT = "Bilinear upsampling is a transposed convolution"
 
 
+def _growing(draw: Draw, *shape: int) -> Tensor:
+    """Draw whole numbers that grow: the simplest are 1, 2, 3, ..., and show where each one went."""
+    return draw_tensor(draw, shape, 1, 4).flatten().cumsum(0).reshape(shape)
+
+
 # --- the matrix in one dimension -----------------------------------------------------------------------------
 
 
@@ -71,7 +76,7 @@ def _matrix_wrapping_round(kernel: Tensor, size: int, stride: int, padding: int)
 def _line_and_kernel(draw: Draw) -> Case:
     taps = draw.integer(1, 4)
     return {
-        "kernel": draw_tensor(draw, (taps,), 1, 9),
+        "kernel": _growing(draw, taps),
         "size": draw.integer(max(2, taps), 7),
         "stride": draw.integer(1, 3),
         "padding": draw.integer(0, taps - 1),
@@ -199,8 +204,8 @@ def _pytorch_transpose(z: Tensor, kernel: Tensor, stride: int, padding: int, out
 def _stamps(draw: Draw) -> Case:
     taps, stride = draw.integer(1, 5), draw.integer(1, 3)
     return {
-        "z": draw_tensor(draw, (draw.integer(1, 4),), 1, 9),
-        "kernel": draw_tensor(draw, (taps,), 1, 9),
+        "z": _growing(draw, draw.integer(1, 4)),
+        "kernel": _growing(draw, taps),
         "stride": stride,
         "padding": draw.integer(0, (taps - 1) // 2),
         "output_padding": draw.integer(0, stride - 1),
@@ -570,7 +575,7 @@ def _by_columns(kernel: Tensor, size: tuple[int, int], stride: int, padding: int
 def _image_and_kernel(draw: Draw) -> Case:
     taps = draw.integer(1, 3), draw.integer(2, 3)
     return {
-        "kernel": draw_tensor(draw, taps, 1, 9),
+        "kernel": _growing(draw, *taps),
         "size": (draw.integer(taps[0], 4), draw.integer(taps[1], 5)),
         "stride": draw.integer(1, 3),
         "padding": draw.integer(0, min(taps) - 1),
@@ -846,8 +851,8 @@ QUIZ = (
     Question(
         "length_back",
         STEM,
-        "Conv1d(kernel 5, stride 3, padding 2) turns 17 values into 6. What does ConvTranspose1d with the same three "
-        "numbers, and nothing else, make of the 6?",
+        "A layer Conv1d(kernel 5, stride 3, padding 2) turns 17 values into 6. What does ConvTranspose1d with the same "
+        "three numbers, and nothing else, make of the 6?",
         (
             Option("16 values.", "5 steps of 3, one stamp of 5, less 2 at both ends: 15 + 5 - 4.", right=True),
             Option(
@@ -861,7 +866,7 @@ QUIZ = (
     Question(
         "last_place",
         STEM,
-        "ConvTranspose1d(kernel 3, stride 2, padding 1) gets output_padding=1. What is in the place that is new?",
+        "A layer ConvTranspose1d(kernel 3, stride 2, padding 1) gets output_padding=1. What is in the new place?",
         (
             Option("A zero.", "Here the last stamp reaches one place further than was kept: the crop had hidden it."),
             Option(
