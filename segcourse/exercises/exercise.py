@@ -6,8 +6,10 @@ The idea of naming a student's mistake by running the mistake itself is Brown an
 
 from __future__ import annotations
 
+import ast
 import builtins
 import inspect
+import itertools
 import math
 import random
 import textwrap
@@ -118,5 +120,28 @@ class Exercise:
 
     @builtins.property
     def solution(self) -> str:
-        """The reference's source code."""
-        return textwrap.dedent(inspect.getsource(self.reference))
+        """The reference's source code, without annotations: as the lessons write functions."""
+        return without_annotations(textwrap.dedent(inspect.getsource(self.reference)))
+
+
+def without_annotations(source: str) -> str:
+    """Cut the type annotations out of a source, leaving all else as it is written, comments included."""
+    lines = source.encode().splitlines(keepends=True)
+    starts = [0, *itertools.accumulate(map(len, lines))]  # offset of each line
+
+    def offset(line: int, column: int) -> int:
+        return starts[line - 1] + column
+
+    text, cuts = b"".join(lines), []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.arg) and node.annotation:
+            begin = offset(node.lineno, node.col_offset) + len(node.arg.encode())
+            cuts.append((begin, node.annotation))
+        elif isinstance(node, ast.AnnAssign):
+            cuts.append((offset(node.target.end_lineno or 0, node.target.end_col_offset or 0), node.annotation))
+        elif isinstance(node, ast.FunctionDef) and node.returns:
+            arrow = text.rindex(b"->", 0, offset(node.returns.lineno, node.returns.col_offset))
+            cuts.append((len(text[:arrow].rstrip()), node.returns))
+    for begin, annotation in sorted(cuts, key=lambda cut: -cut[0]):
+        text = text[:begin] + text[offset(annotation.end_lineno or 0, annotation.end_col_offset or 0) :]
+    return text.decode()

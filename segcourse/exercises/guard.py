@@ -146,6 +146,8 @@ def explain_error(error: BaseException, answer: Callable[..., Any]) -> str:
     if isinstance(error, MemoryError):
         return f"it ran out of memory.{line}"
     text = str(error).strip().split("\n")[0][:200]
+    if "ellipsis" in text:
+        return f"it computes with dots (...): is a function that it calls still a starter? Finish that one first.{line}"
     if isinstance(error, TypeError) and "positional argument" in text:
         return f"it cannot be called as the exercise asks: {text}. Keep the parameters of the first line as they were."
     return f"it raised {type(error).__name__}: {text or 'no message'}.{line}"

@@ -143,13 +143,13 @@ def verdict_card(verdict: Verdict) -> Card:
         label = "The simplest case found that fails" if failure.ran.kind != "timeout" else "The case"
         lines.append(f"{label}: {call_text(exercise.name, failure)}")
         grids = failure_grids(failure)
-        if not failure.mismatch.says.startswith("it "):
-            result = short(failure.ran.value)
-            lines.append(
-                f"Yours returned {result}: {failure.mismatch.says}" if result else f"Yours: {failure.mismatch.says}"
-            )
+        result, says = short(failure.ran.value), failure.mismatch.says
+        if result and says.startswith(f"{result} "):
+            lines.append(f"Yours returned {result}, which {says.removeprefix(f'{result} ')}")
+        elif result and not says.startswith("it "):
+            lines.append(f"Yours returned {result}: {says}")
         else:
-            lines.append(f"Yours: {failure.mismatch.says}")
+            lines.append(f"Yours: {says}")
         if exercise.property:
             lines.append(f"What must hold: {exercise.property}")
     after = [*_asides(verdict), f"`hint.{exercise.name}()` helps further."]
@@ -161,7 +161,7 @@ def _asides(verdict: Verdict) -> list[str]:
     lines = []
     if verdict.printed:
         first = verdict.printed.strip().split("\n")[0][:80]
-        lines.append(f"It printed while it ran (“{first}”): what counts is the value it returns.")
+        lines.append(f"It also printed (“{first}”, on the first case tried); what counts is the value it returns.")
     if verdict.warned:
         first = verdict.warned.strip().split("\n")[0][:120]
         lines.append(f"A warning was given while it ran: “{first}”.")

@@ -8,6 +8,7 @@ class TestContract(Contract):
 import ast
 import copy
 import inspect
+import itertools
 import textwrap
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -140,6 +141,18 @@ class Contract:
             assert mistake.says in card.text()
             assert exercise.name in card.html()
             assert exercise.property
+
+    def test_solution_works_when_pasted(self, exercise: Exercise) -> None:
+        """What `solution` shows runs in a notebook that has the lesson's imports and the answers before it."""
+        source = authoring.read_source(authoring.root() / "solutions" / f"{exercise.lesson}.py")
+        names: dict[str, Any] = {}
+        setup = next(c.source for c in source.cells if "setup" in c.metadata.get("tags", []))
+        imports = [n for n in ast.parse(setup).body if isinstance(n, (ast.Import, ast.ImportFrom))]
+        exec(compile(ast.Module(imports, []), "setup", "exec"), names)
+        for earlier in itertools.takewhile(lambda e: e != exercise, exercises.lesson(self.lesson).exercises):
+            exec(earlier.solution, names)
+        exec(exercise.solution, names)
+        assert judged(exercise, names[exercise.name], 0, CASES).outcome is Outcome.CORRECT
 
     def test_solution_shown_is_the_notebooks(self, exercise: Exercise) -> None:
         """The answer in the solved notebook and the one that `solution` shows are the same code."""

@@ -171,6 +171,13 @@ def test_leaving_python() -> None:
     assert "leave Python" in words(lambda image, factor: sys.exit(0))
 
 
+def test_calling_an_unfinished_function_is_explained() -> None:
+    def unfinished():
+        return ...
+
+    assert "still a starter" in words(lambda image, factor: image * unfinished())
+
+
 def test_none_is_asked_for_its_return() -> None:
     assert "return" in words(lambda image, factor: None)
 
