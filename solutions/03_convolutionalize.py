@@ -312,8 +312,8 @@ check.linear_to_conv(linear_to_conv)
 #
 # ### Exercise: the whole network (3 points)
 #
-# You may call your `linear_to_conv`. In a failing case, `seed` stands for the model's weights and `pooled` says
-# whether there is an adaptive pooling.
+# Call your `linear_to_conv`, once it is right. In a failing case, `seed` stands for the model's weights and `pooled`
+# says whether there is an adaptive pooling.
 
 
 # %%
@@ -345,7 +345,8 @@ check.convolutionalize(convolutionalize)
 #
 # Now with a trained network. `PatchClassifier` pads nothing. Its maps shrink 32, 28, 14, 12, 6, 4, so the first dense
 # layer sees 64 channels of 4x4, and its stride is 2 · 2 = 4. We train it on random patches, about ten seconds on
-# one core. A void centre has no label and is not learned.
+# one core. A void centre has no label and is not learned. If you interrupt the kernel, the network keeps what it has
+# learned so far, and the rest of the lesson works.
 
 # %% tags=["nbval-ignore-output"]
 from segcourse.convolutionalize import random_patches
@@ -374,7 +375,8 @@ print("same numbers, to 1/10,000 of the largest:", bool(difference < 1e-4))
 
 # %% [markdown]
 # How much faster? The multiply-adds we know by arithmetic: 9.34 times fewer. The clock says more than that: window by
-# window, 425 small patches must also be cut out and copied, and many small maps go through memory again and again.
+# window, 425 small patches must also be cut out and copied, and many small maps go through memory again and again. The
+# cell measures processor time (on a GPU, time on the clock).
 
 # %% tags=["nbval-ignore-output"]
 with torch.no_grad():
