@@ -8,22 +8,42 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 from segcourse.exercises import Lesson
-from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, call
 from segcourse.exercises.quiz import Option, Question
 
 STEM = "01_receptive_field"
-Pair = tuple[int, int]
-Triple = tuple[int, int, int]
-Quadruple = tuple[int, int, int, int]
+Layers = list[tuple[int, int, int, int]]
+
+KERNELS, STRIDES, PADDINGS, DILATIONS = (3, 2, 1, 4, 5), (1, 2, 3), (0, 1, 2, 3), (1, 2, 3)
+"""What layers are drawn from; the first of each is the one that a failing case is shown with, where it can be."""
 
 
-def draw_layers(draw: Draw, most: int, *columns: tuple[int, int]) -> list[tuple[int, ...]]:
-    """Draw 1 to `most` layers; each column is the (low, high) of one entry."""
-    return [tuple(draw.integer(*column) for column in columns) for _ in range(draw.integer(1, most))]
+def draw_layers(draw: Draw, most: int, *columns: Sequence[int]) -> list[tuple[int, ...]]:
+    """Draw 1 to `most` layers; each column holds the options for one entry, the simplest first."""
+    return [tuple(draw.choice(column) for column in columns) for _ in range(draw.integer(1, most))]
+
+
+def read_by(units: Iterable[int], layers: Sequence[tuple[int, ...]]) -> set[int]:
+    """Return the positions that these units of the last layer read; a layer may leave out padding and dilation."""
+    seen = set(units)
+    for layer in reversed(layers):
+        seen = {place for unit in seen for place in taps(unit, *layer)}
+    return seen
+
+
+def taps(unit: int, kernel: int, stride: int, padding: int = 0, dilation: int = 1) -> list[int]:
+    """Return the positions that one unit of a layer reads, in order."""
+    return [unit * stride - padding + tap * dilation for tap in range(kernel)]
+
+
+def first_to_last(positions: set[int]) -> int:
+    """Return how many positions there are from the first of these to the last."""
+    return max(positions) - min(positions) + 1
 
 
 def walked(step: Callable[..., Any], forwards: bool = False) -> Callable[[Any, list[Any]], Any]:
@@ -37,10 +57,20 @@ def walked(step: Callable[..., Any], forwards: bool = False) -> Callable[[Any, l
     return wrong
 
 
-def product_before(layers: list[Quadruple], index: int) -> int:
+def product_before(layers: Layers, index: int) -> int:
     """Return the product of the strides of the layers before this one."""
     return math.prod(layer[1] for layer in layers[:index])
 
+
+LAST_LAYER_ALONE = (
+    "That is the last layer's answer alone. Is your `return` inside the loop? There it ends the function in the first "
+    "round."
+)
+FIRST_LAYER_ALONE = LAST_LAYER_ALONE.replace("the last layer's", "the first layer's")
+READ_ALONE = (
+    "You counted only the pixels that are read. A field reaches from the first pixel to the last: those stepped over "
+    "in between count too."
+)
 
 # ---------------------------------------------------------------- compound_kernel
 
@@ -51,12 +81,12 @@ def compound_kernel(kernel_1: int, stride_1: int, kernel_2: int) -> int:
 
 
 def _two_layers(draw: Draw) -> Case:
-    return {"kernel_1": draw.integer(1, 9), "stride_1": draw.integer(1, 4), "kernel_2": draw.integer(1, 9)}
+    kernels = (3, 2, 4, 5, 6, 7, 1)
+    return {"kernel_1": draw.choice(kernels), "stride_1": draw.integer(1, 4), "kernel_2": draw.choice(kernels)}
 
 
-def _count_pixels(kernel_1: int, stride_1: int, kernel_2: int) -> int:
-    seen = {stride_1 * tap_2 + tap_1 for tap_2 in range(kernel_2) for tap_1 in range(kernel_1)}
-    return max(seen) - min(seen) + 1
+def _read_through_both(kernel_1: int, stride_1: int, kernel_2: int) -> set[int]:
+    return read_by({0}, [(kernel_1, stride_1), (kernel_2, 1)])
 
 
 COMPOUND_KERNEL = Exercise(
@@ -67,9 +97,13 @@ COMPOUND_KERNEL = Exercise(
     minutes=4,
     difficulty=1,
     reference=compound_kernel,
-    oracle=_count_pixels,
+    oracle=lambda kernel_1, stride_1, kernel_2: first_to_last(_read_through_both(kernel_1, stride_1, kernel_2)),
     cases=_two_layers,
-    examples=({"kernel_1": 3, "stride_1": 1, "kernel_2": 3}, {"kernel_1": 5, "stride_1": 3, "kernel_2": 3}),
+    examples=(
+        {"kernel_1": 3, "stride_1": 1, "kernel_2": 3},
+        {"kernel_1": 5, "stride_1": 3, "kernel_2": 3},
+        {"kernel_1": 2, "stride_1": 3, "kernel_2": 2},
+    ),
     misconceptions=(
         Misconception(
             "adds_kernels",
@@ -98,6 +132,19 @@ COMPOUND_KERNEL = Exercise(
             "stride apart, whatever the kernel.",
             "Two layers in a row",
         ),
+        Misconception(
+            "swaps_layers",
+            lambda kernel_1, stride_1, kernel_2: (kernel_1 - 1) * stride_1 + kernel_2,
+            "Your formula has the two layers the wrong way round. Of which layer is a whole window seen at once, and "
+            "which layer says how many windows there are?",
+            "Two layers in a row",
+        ),
+        Misconception(
+            "counts_read_alone",
+            lambda kernel_1, stride_1, kernel_2: len(_read_through_both(kernel_1, stride_1, kernel_2)),
+            READ_ALONE,
+            "Predict",
+        ),
     ),
     hints=(
         "Draw the first layer's windows one after the other. How many pixels does the first one cover, "
@@ -106,7 +153,7 @@ COMPOUND_KERNEL = Exercise(
         "each of the others starts one stride of the first layer later.",
         "return kernel_1 + (how many further windows) * (how far each is moved)",
     ),
-    property="the number of input pixels from the first one seen to the last one seen.",
+    property="the number of pixels from the first one seen to the last one seen, those stepped over included.",
 )
 
 # ---------------------------------------------------------------- compound_stride
@@ -160,6 +207,7 @@ COMPOUND_STRIDE = Exercise(
             "one that strides most.",
             "Strides multiply",
         ),
+        Misconception("first_stride", lambda strides: strides[0], FIRST_LAYER_ALONE, "Strides multiply"),
     ),
     hints=(
         "Take output 0 and output 1 of the last layer. How far apart do they begin, one layer below?",
@@ -172,15 +220,15 @@ COMPOUND_STRIDE = Exercise(
 # ---------------------------------------------------------------- input_size
 
 
-def input_size(output_size: int, layers: list[Pair]) -> int:
-    """Return how many neighbouring pixels the given number of neighbouring outputs reads."""
+def input_size(output_size: int, layers: list[tuple[int, int]]) -> int:
+    """Return how many pixels there are from the first that these neighbouring outputs read to the last."""
     size = output_size
     for kernel, stride in reversed(layers):
         size = stride * (size - 1) + kernel
     return size
 
 
-def _smallest_input(output_size: int, layers: list[Pair]) -> int:
+def _smallest_input(output_size: int, layers: list[tuple[int, int]]) -> int:
     """Try one input size after the other until enough outputs fit, as unpadded layers produce them."""
     for size in itertools.count(1):
         outputs = size
@@ -200,11 +248,12 @@ INPUT_SIZE = Exercise(
     difficulty=2,
     reference=input_size,
     oracle=_smallest_input,
-    cases=lambda draw: {"output_size": draw.integer(1, 6), "layers": draw_layers(draw, 4, (1, 5), (1, 3))},
+    cases=lambda draw: {"output_size": draw.integer(1, 6), "layers": draw_layers(draw, 4, KERNELS, STRIDES)},
     examples=(
         {"output_size": 3, "layers": [(3, 2)]},
         {"output_size": 2, "layers": [(5, 3), (3, 2)]},
         {"output_size": 1, "layers": [(3, 1), (3, 1), (2, 2)]},
+        {"output_size": 2, "layers": [(2, 3)]},
     ),
     misconceptions=(
         Misconception(
@@ -239,12 +288,30 @@ INPUT_SIZE = Exercise(
             "You computed how many outputs an input gives. Here the outputs are known and the input is asked for.",
             "One layer, read backwards",
         ),
+        Misconception(
+            "last_layer_alone",
+            lambda output_size, layers: input_size(output_size, layers[-1:]),
+            LAST_LAYER_ALONE,
+            "A whole network is one layer",
+        ),
+        Misconception(
+            "first_layer_alone",
+            lambda output_size, layers: input_size(output_size, layers[:1]),
+            FIRST_LAYER_ALONE,
+            "A whole network is one layer",
+        ),
+        Misconception(
+            "counts_read_alone",
+            lambda output_size, layers: len(read_by(range(output_size), layers)),
+            READ_ALONE,
+            "Predict",
+        ),
     ),
     hints=(
         "How many units of the layer below does the last layer read, to make the outputs that are wanted? "
         "That number is what the layer below has to deliver.",
-        "One layer needs D_in = S (D_out - 1) + K. Apply it layer by layer; what one layer needs is what the layer "
-        "before it has to put out.",
+        "Keep one number: how many neighbouring units are needed where you stand. Undo one layer, the last one first, "
+        "and the units that it needs are the outputs of the layer before it.",
         "for kernel, stride in reversed(layers): the new size is stride times (size less one), and one kernel more.",
     ),
     property="with one pixel less, the layers (all without padding) give fewer outputs.",
@@ -253,7 +320,7 @@ INPUT_SIZE = Exercise(
 # ---------------------------------------------------------------- field_centre
 
 
-def field_centre(position: float, layers: list[Triple]) -> float:
+def field_centre(position: float, layers: list[tuple[int, int, int]]) -> float:
     """Return the middle of the pixels that output `position` sees; 0 is the centre of pixel 0."""
     centre = position
     for kernel, stride, padding in reversed(layers):
@@ -261,7 +328,7 @@ def field_centre(position: float, layers: list[Triple]) -> float:
     return centre
 
 
-def _middle_of_ends(position: int, layers: list[Triple]) -> float:
+def _middle_of_ends(position: int, layers: list[tuple[int, int, int]]) -> float:
     first = last = position
     for kernel, stride, padding in reversed(layers):
         first, last = first * stride - padding, last * stride - padding + kernel - 1
@@ -279,7 +346,7 @@ FIELD_CENTRE = Exercise(
     oracle=_middle_of_ends,
     cases=lambda draw: {
         "position": draw.integer(0, 6),
-        "layers": draw_layers(draw, 4, (1, 5), (1, 3), (0, 3)),
+        "layers": draw_layers(draw, 4, KERNELS, STRIDES, PADDINGS),
     },
     examples=(
         {"position": 0, "layers": [(2, 2, 0)]},
@@ -314,6 +381,32 @@ FIELD_CENTRE = Exercise(
             "Where the field lies",
         ),
         Misconception(
+            "last_pixel",
+            walked(lambda centre, kernel, stride, padding: centre * stride - padding + kernel - 1),
+            "You found where the field ends. From the first of K pixels it is K - 1 steps to the last; how many are "
+            "there to the middle?",
+            "Where the field lies",
+        ),
+        Misconception(
+            "adds_padding",
+            walked(lambda centre, kernel, stride, padding: centre * stride + padding + (kernel - 1) / 2),
+            "You moved the windows to the right by the padding. The zeros stand before the first unit: to which side "
+            "does a window begin earlier?",
+            "Where the field lies",
+        ),
+        Misconception(
+            "rounds",
+            lambda position, layers: round(field_centre(position, layers)),
+            "You rounded the centre. It may lie half way between two pixels, and then the half belongs to it.",
+            "Where the field lies",
+        ),
+        Misconception(
+            "last_layer_alone",
+            lambda position, layers: field_centre(position, layers[-1:]),
+            LAST_LAYER_ALONE,
+            "Where the field lies",
+        ),
+        Misconception(
             "walks_forwards",
             walked(lambda centre, kernel, stride, padding: centre * stride - padding + (kernel - 1) / 2, forwards=True),
             "Your step is right, but you began with the first layer. The position is one of the last layer's: "
@@ -322,7 +415,8 @@ FIELD_CENTRE = Exercise(
         ),
     ),
     hints=(
-        "Begin with a single layer. Which pixel does output i read first, which last, and what is midway?",
+        "Try two poolings, (2, 2, 0) twice. Output 0 has its centre at 0.5, half way between two units of layer 1. "
+        "How many pixels apart are those units, and where does the place half way between them lie on the image?",
         "Go from the last layer to the first. Each layer turns a place on its output into a place on its input: times "
         "the stride, back by the padding, on by half of what a kernel has beyond its first tap.",
         "for kernel, stride, padding in reversed(layers): centre becomes centre * stride - padding + half of (kernel "
@@ -334,7 +428,7 @@ FIELD_CENTRE = Exercise(
 # ---------------------------------------------------------------- receptive_field
 
 
-def receptive_field(layers: list[Quadruple]) -> int:
+def receptive_field(layers: list[tuple[int, int, int, int]]) -> int:
     """Return the receptive field of one output: the pixels from the first that it sees to the last."""
     field = 1
     jump = 1
@@ -344,15 +438,8 @@ def receptive_field(layers: list[Quadruple]) -> int:
     return field
 
 
-def _last_minus_first(layers: list[Quadruple]) -> int:
-    seen = {0}
-    for kernel, stride, padding, dilation in reversed(layers):
-        seen = {i * stride - padding + t * dilation for i in seen for t in range(kernel)}
-    return max(seen) - min(seen) + 1
-
-
 def _field_wrongly(widen: Callable[..., int], jump: Callable[..., int] = product_before) -> Callable[..., int]:
-    def wrong(layers: list[Quadruple]) -> int:
+    def wrong(layers: Layers) -> int:
         return 1 + sum(widen(*layer) * jump(layers, index) for index, layer in enumerate(layers))
 
     return wrong
@@ -363,7 +450,7 @@ def _widen(kernel: int, stride: int, padding: int, dilation: int) -> int:
 
 
 def _draw_stack(draw: Draw) -> list[tuple[int, ...]]:
-    return draw_layers(draw, 5, (1, 5), (1, 3), (0, 3), (1, 3))
+    return draw_layers(draw, 5, KERNELS, STRIDES, PADDINGS, DILATIONS)
 
 
 RECEPTIVE_FIELD = Exercise(
@@ -374,7 +461,7 @@ RECEPTIVE_FIELD = Exercise(
     minutes=8,
     difficulty=2,
     reference=receptive_field,
-    oracle=_last_minus_first,
+    oracle=lambda layers: first_to_last(read_by({0}, layers)),
     cases=lambda draw: {"layers": _draw_stack(draw)},
     examples=(
         {"layers": [(3, 1, 1, 1), (3, 1, 1, 1)]},
@@ -443,6 +530,26 @@ RECEPTIVE_FIELD = Exercise(
             "question: an output in the middle of a large image sees no padding.",
             "Where the field lies",
         ),
+        Misconception(
+            "wrong_way_round",
+            lambda layers: receptive_field(layers[::-1]),
+            "Each step is right, but you took the layers the wrong way round. Whoever keeps field and jump begins "
+            "with the first layer, for the jump is the product of the strides *before* a layer; whoever undoes layers "
+            "begins with the last.",
+            "Dilation spreads the taps",
+        ),
+        Misconception(
+            "first_layer_alone",
+            lambda layers: receptive_field(layers[:1]),
+            FIRST_LAYER_ALONE,
+            "Dilation spreads the taps",
+        ),
+        Misconception(
+            "counts_read_alone",
+            lambda layers: len(read_by({0}, layers)),
+            READ_ALONE,
+            "Predict",
+        ),
     ),
     hints=(
         "Begin with one pixel, which sees itself, and let the layers come one by one. How many steps between taps does "
@@ -457,7 +564,7 @@ RECEPTIVE_FIELD = Exercise(
 # ---------------------------------------------------------------- block_field
 
 
-def block_field(stem: list[Quadruple], branches: list[list[Quadruple]]) -> int:
+def block_field(stem: list[tuple[int, int, int, int]], branches: list[list[tuple[int, int, int, int]]]) -> int:
     """Return the receptive field where the branches, which all start at the stem's output, are joined."""
     fields = []
     for branch in branches:
@@ -469,23 +576,17 @@ def block_field(stem: list[Quadruple], branches: list[list[Quadruple]]) -> int:
     return max(fields)
 
 
-def _union_of_branches(stem: list[Quadruple], branches: list[list[Quadruple]]) -> int:
-    seen: set[int] = set()
-    for branch in branches:
-        read = {0}
-        for kernel, stride, padding, dilation in reversed(stem + branch):
-            read = {i * stride - padding + t * dilation for i in read for t in range(kernel)}
-        seen |= read
-    return max(seen) - min(seen) + 1
+def _read_by_any(stem: Layers, branches: list[Layers]) -> set[int]:
+    return set().union(*(read_by({0}, stem + branch) for branch in branches))
 
 
 def _draw_block(draw: Draw) -> Case:
     """Branches as in residual and inception blocks: odd kernels, padding that centres them, one common stride."""
-    stem = draw_layers(draw, 2, (1, 4), (1, 3), (0, 1), (1, 1))
+    stem = draw_layers(draw, 2, KERNELS[:4], STRIDES, (0, 1), (1,))
     stride = draw.choice((1, 1, 2))
     branches = []
     for _ in range(draw.integer(2, 3)):
-        shape = [(draw.choice((3, 1, 5, 7)), draw.integer(1, 2)) for _ in range(draw.integer(0, 3))]
+        shape = [(draw.choice((3, 1, 5, 7)), draw.integer(1, 2)) for _ in range(draw.choice((1, 2, 3, 0)))]
         if stride > 1 and not shape:
             shape = [(1, 1)]
         branches.append([
@@ -495,7 +596,7 @@ def _draw_block(draw: Draw) -> Case:
     return {"stem": stem, "branches": branches}
 
 
-def _sizes(stem: list[Quadruple], branches: list[list[Quadruple]]) -> list[int]:
+def _sizes(stem: Layers, branches: list[Layers]) -> list[int]:
     return [receptive_field(stem + branch) for branch in branches]
 
 
@@ -507,7 +608,7 @@ BLOCK_FIELD = Exercise(
     minutes=7,
     difficulty=2,
     reference=block_field,
-    oracle=_union_of_branches,
+    oracle=lambda stem, branches: first_to_last(_read_by_any(stem, branches)),
     cases=_draw_block,
     examples=(
         {"stem": [(3, 2, 1, 1)], "branches": [[(3, 1, 1, 1), (3, 1, 1, 1)], []]},
@@ -550,6 +651,26 @@ BLOCK_FIELD = Exercise(
             "branch sees can change the sum.",
             "Branches: the largest field wins",
         ),
+        Misconception(
+            "adds_stem_and_branch",
+            lambda stem, branches: receptive_field(stem) + max(_sizes([], branches)),
+            "You added the stem's field and the largest branch's. They are one behind the other, as two layers are: "
+            "windows overlap, and those of the branch count units of the stem.",
+            "Two layers in a row",
+        ),
+        Misconception(
+            "adds_branches_to_stem",
+            lambda stem, branches: receptive_field(stem) + sum(size - 1 for size in _sizes([], branches)),
+            "You let every branch widen the stem's field, one after the other. The branches lie side by side, on top "
+            "of each other; and what one of them adds is counted in units of the stem.",
+            "Branches: the largest field wins",
+        ),
+        Misconception(
+            "first_branch_alone",
+            lambda stem, branches: receptive_field(stem + branches[0]),
+            LAST_LAYER_ALONE.replace("the last layer's", "the first branch's"),
+            "Branches: the largest field wins",
+        ),
     ),
     hints=(
         "A pixel is in the field if it can change the output by any way. Which ways are there through the block?",
@@ -563,8 +684,8 @@ BLOCK_FIELD = Exercise(
 # ---------------------------------------------------------------- pixels_seen
 
 
-def pixels_seen(position: int, layers: list[Quadruple]) -> list[int]:
-    """Return the pixels that output `position` really reads, in order, each once."""
+def pixels_seen(position: int, layers: list[tuple[int, int, int, int]]) -> list[int]:
+    """Return the pixels that output `position` really reads, each once."""
     seen = {position}
     for kernel, stride, padding, dilation in reversed(layers):
         taps = range(kernel)
@@ -572,7 +693,7 @@ def pixels_seen(position: int, layers: list[Quadruple]) -> list[int]:
     return sorted(seen)
 
 
-def _by_trying_pixels(position: int, layers: list[Quadruple]) -> list[int]:
+def _by_trying_pixels(position: int, layers: Layers) -> list[int]:
     """Push every pixel of a wide row forwards, and see whether it arrives at the output."""
     begin, size = position, 1
     for kernel, stride, padding, dilation in reversed(layers):
@@ -588,25 +709,29 @@ def _by_trying_pixels(position: int, layers: list[Quadruple]) -> list[int]:
     return seen
 
 
-def _taps(unit: int, kernel: int, stride: int, padding: int, dilation: int) -> list[int]:
-    return [unit * stride - padding + tap * dilation for tap in range(kernel)]
-
-
-def _pixels_wrongly(taps: Callable[..., list[int]], forwards: bool = False) -> Callable[..., list[int]]:
-    walk = walked(lambda seen, *layer: {pixel for unit in seen for pixel in taps(unit, *layer)}, forwards)
+def _pixels_wrongly(wrong_taps: Callable[..., list[int]], forwards: bool = False) -> Callable[..., list[int]]:
+    walk = walked(lambda seen, *layer: {pixel for unit in seen for pixel in wrong_taps(unit, *layer)}, forwards)
     return lambda position, layers: sorted(walk({position}, layers))
 
 
-def _with_repeats(position: int, layers: list[Quadruple]) -> list[int]:
+def _with_repeats(position: int, layers: Layers) -> list[int]:
     seen = [position]
     for layer in reversed(layers):
-        seen = [pixel for unit in seen for pixel in _taps(unit, *layer)]
+        seen = [pixel for unit in seen for pixel in taps(unit, *layer)]
     return sorted(seen)
 
 
-def _without_holes(position: int, layers: list[Quadruple]) -> list[int]:
+def _without_holes(position: int, layers: Layers) -> list[int]:
     seen = pixels_seen(position, layers)
     return list(range(seen[0], seen[-1] + 1))
+
+
+def _in_order(answer: Callable[..., Any], case: Case) -> Any:
+    """Call the answer, and sort what it returns: which pixels are read is asked, not in which order they are listed."""
+    pixels = call(answer, case)
+    if isinstance(pixels, (list, tuple, set, frozenset)) and all(isinstance(pixel, Real) for pixel in pixels):
+        return sorted(pixels)
+    return pixels
 
 
 PIXELS_SEEN = Exercise(
@@ -620,13 +745,15 @@ PIXELS_SEEN = Exercise(
     oracle=_by_trying_pixels,
     cases=lambda draw: {
         "position": draw.integer(0, 5),
-        "layers": draw_layers(draw, 3, (1, 3), (1, 3), (0, 3), (1, 3)),
+        "layers": draw_layers(draw, 3, KERNELS[:3], STRIDES, PADDINGS, DILATIONS),
     },
     examples=(
         {"position": 1, "layers": [(3, 2, 0, 1)]},
         {"position": 3, "layers": [(3, 1, 2, 2), (3, 1, 2, 2)]},
         {"position": 2, "layers": [(2, 3, 0, 1), (3, 1, 1, 1)]},
+        {"position": 0, "layers": [(3, 1, 0, 2), (2, 1, 1, 1)]},
     ),
+    drive=_in_order,
     misconceptions=(
         Misconception(
             "fills_holes",
@@ -643,13 +770,13 @@ PIXELS_SEEN = Exercise(
         ),
         Misconception(
             "forgets_padding",
-            _pixels_wrongly(lambda unit, kernel, stride, padding, dilation: _taps(unit, kernel, stride, 0, dilation)),
+            _pixels_wrongly(lambda unit, kernel, stride, padding, dilation: taps(unit, kernel, stride, 0, dilation)),
             "You left the padding out. It moves every window of its layer towards the left.",
             "Where the field lies",
         ),
         Misconception(
             "forgets_dilation",
-            _pixels_wrongly(lambda unit, kernel, stride, padding, dilation: _taps(unit, kernel, stride, padding, 1)),
+            _pixels_wrongly(lambda unit, kernel, stride, padding, dilation: taps(unit, kernel, stride, padding, 1)),
             "You left the dilation out: neighbouring taps of a dilated kernel are D units apart.",
             "Dilation spreads the taps",
         ),
@@ -661,8 +788,30 @@ PIXELS_SEEN = Exercise(
             "Which pixels are really read",
         ),
         Misconception(
+            "clips_every_layer",
+            _pixels_wrongly(lambda unit, *layer: [place for place in taps(unit, *layer) if place >= 0]),
+            "You dropped the places below 0 layer by layer. It is true that a zero of the padding reads nothing; but "
+            "here the image is taken to have no end, so follow those places too.",
+            "Which pixels are really read",
+        ),
+        Misconception(
+            "centres_taps",
+            _pixels_wrongly(
+                lambda unit, kernel, stride, padding, dilation: taps(unit, kernel, stride, kernel // 2, dilation)
+            ),
+            "You centred the taps around the unit. Where a window begins, the layer's padding says; it need not be "
+            "half of the kernel.",
+            "Where the field lies",
+        ),
+        Misconception(
+            "last_layer_alone",
+            lambda position, layers: pixels_seen(position, layers[-1:]),
+            LAST_LAYER_ALONE,
+            "A whole network is one layer",
+        ),
+        Misconception(
             "walks_forwards",
-            _pixels_wrongly(_taps, forwards=True),
+            _pixels_wrongly(taps, forwards=True),
             "Your step is right, but you began with the first layer. The position is one of the last layer's: "
             "undo that layer first.",
             "A whole network is one layer",
@@ -674,7 +823,7 @@ PIXELS_SEEN = Exercise(
         "Keep the set of units that matter. Going from the last layer to the first, replace it by all the places "
         "that any of its units reads through any tap. A set keeps each place once.",
         "for each layer from the last: seen = {place that the unit reads through the tap, for unit in seen for tap in "
-        "range(kernel)}; then sort.",
+        "range(kernel)}; then make a list of it.",
     ),
     property="a pixel is in the list if and only if changing it can change the output; positions in the padding count.",
 )
@@ -687,9 +836,13 @@ QUIZ = (
         STEM,
         "A layer's stride is doubled. Whose field grows?",
         (
-            Option("The layer's own outputs'.", "Its own kernel covers as many pixels as before."),
-            Option("The outputs' of every later layer.", "Their taps now lie twice as far apart.", right=True),
+            Option("That of the layer's own outputs.", "Its own kernel covers as many pixels as before."),
             Option("Nobody's.", "The outputs lie further apart, so the next kernel that is wider than 1 spans more."),
+            Option(
+                "That of the outputs of every later layer whose kernel is wider than 1, and of all layers after it.",
+                "The taps of that kernel now lie twice as far apart; what reads its outputs sees more as well.",
+                right=True,
+            ),
         ),
     ),
     Question(
@@ -697,8 +850,8 @@ QUIZ = (
         STEM,
         "All 3x3 layers of a network get padding 1 instead of 0. What happens to the receptive field of an output?",
         (
-            Option("It grows by 2 a layer.", "The windows stay as wide as they were; they may now stick out."),
             Option("It keeps its size and moves to the left.", "Every window starts one unit earlier.", right=True),
+            Option("It grows by 2 a layer.", "The windows stay as wide as they were; they may now stick out."),
             Option(
                 "It shrinks, because zeros are no information.",
                 "At the border less of it is image, but the field of an output in the middle holds no padding at all.",
@@ -721,10 +874,10 @@ QUIZ = (
         STEM,
         "A residual block computes x + f(x), where f sees 5 units of x. How many units does the sum see?",
         (
-            Option("6", "The unit that x contributes is one of the 5 that f sees already."),
-            Option("5", "The fields lie on top of each other, and the larger one covers the smaller.", right=True),
-            Option("3", "Fields are not averaged: whatever can change f(x) can change the sum."),
             Option("1", "The shortcut sees one unit, but f is there too."),
+            Option("3", "Fields are not averaged: whatever can change f(x) can change the sum."),
+            Option("5", "The fields lie on top of each other, and the larger one covers the smaller.", right=True),
+            Option("6", "The unit that x contributes is one of the 5 that f sees already."),
         ),
     ),
     Question(
@@ -737,13 +890,13 @@ QUIZ = (
                 "Both can be measured: 74 raises an error, and the gradient of one "
                 "output reaches over 1311 rows of a large image.",
             ),
-            Option("Training makes the field larger.", "The field follows from the layers alone."),
             Option(
                 "Padding lets windows stick out of the image.",
                 "The map needs K - 2P pixels for one output: "
                 "1311 - 2 x 618 = 75. All other positions of the field may be padding.",
                 right=True,
             ),
+            Option("Training makes the field larger.", "The field follows from the layers alone."),
         ),
     ),
     Question(
@@ -753,13 +906,13 @@ QUIZ = (
         "the image that matters to an output?",
         (
             Option(
-                "It gets about four times as wide, like the field.",
-                "The field does. Most of what it gains hardly counts.",
-            ),
-            Option(
                 "It gets about twice as wide.",
                 "The weight of the pixels spreads like a random walk: as the square root of the number of steps.",
                 right=True,
+            ),
+            Option(
+                "It gets about four times as wide, like the field.",
+                "The field does. Most of what it gains hardly counts.",
             ),
             Option("It stays as it is.", "It does grow, only more slowly than the field."),
         ),

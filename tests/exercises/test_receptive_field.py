@@ -103,6 +103,20 @@ def pixels_by_offsets(position, layers):
     return tuple(sorted(start + position * jump + o for o in offsets))
 
 
+def pixels_in_any_order(position, layers):
+    seen = {position}
+    for k, s, p, d in reversed(layers):
+        below = set()
+        for unit in seen:
+            below |= set(range(unit * s - p, unit * s - p + (k - 1) * d + 1, d))
+        seen = below
+    return sorted(seen, key=lambda pixel: (pixel % 3, -pixel))
+
+
+def pixels_as_a_set(position, layers):
+    return set(pixels_by_recursion(position, layers))
+
+
 class TestContract(Contract):
     lesson = "01_receptive_field"
     right = {
@@ -112,5 +126,5 @@ class TestContract(Contract):
         "field_centre": (centre_by_jump_and_start, centre_by_ends),
         "receptive_field": (field_by_input_size, field_by_sum),
         "block_field": (block_by_extent_above_stem, block_by_ends),
-        "pixels_seen": (pixels_by_recursion, pixels_by_offsets),
+        "pixels_seen": (pixels_by_recursion, pixels_by_offsets, pixels_in_any_order, pixels_as_a_set),
     }
