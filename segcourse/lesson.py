@@ -151,11 +151,15 @@ class _Quiz(_Forgiving):
         progress.record_quiz(self.question.name, self.question.lesson, right=card.sign == "✓")
         return card
 
-    def __call__(self, letters: str | None = None) -> None:
-        if letters is not None:
-            publish(self._score(letters))
+    def __call__(self, *letters: Any) -> None:
+        if not letters:
+            show_widget(quiz_widget(self.question, self._score), self.question.text())
             return
-        show_widget(quiz_widget(self.question, self._score), self.question.text())
+        chosen = "".join(map(str, letters[0] if isinstance(letters[0], (list, tuple, set)) else letters))
+        try:
+            publish(self._score(chosen))
+        except ValueError as problem:
+            publish(Card(f"{self.question.name}: no answer yet", "○", COLOURS[Outcome.NOT_ATTEMPTED], [str(problem)]))
 
 
 def _yours_or_ours(exercise: Exercise) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -194,18 +198,21 @@ def quiz_widget(question: Question, score: Callable[[str], Card]) -> Any:
     return w.VBox([prompt, *boxes, button, feedback])
 
 
-def reveal(prediction: Any, actual: Any, what: str) -> None:
+def reveal(prediction: Any, actual: Any, what: str, close: float = 0) -> None:
     """Set a prediction against what came out; nothing is graded.
 
     Args:
         prediction: what the student wrote down, or the dots.
         actual: what came out.
         what: its name, such as `field of VGG-16`.
+        close: for estimates: how far off a prediction may be to count as close.
     """
     if prediction is ...:
         print(f"{what}: {actual}. You wrote down no prediction; try one before the next reveal.")
     elif same_value(actual, prediction):
         print(f"{what}: {actual}, as you predicted.")
+    elif close and isinstance(prediction, (int, float)) and abs(prediction - actual) <= close:
+        print(f"{what}: {actual}; you predicted {prediction}, which is close.")
     else:
         print(f"{what}: {actual}; you predicted {prediction}. Where does the difference come from?")
 

@@ -118,11 +118,15 @@ def test_reveal(capsys) -> None:
     lesson.reveal(6, 7, "the kernel")
     lesson.reveal(..., 7, "the kernel")
     lesson.reveal(torch.tensor([1, 2]), (1, 2), "the shape")
+    lesson.reveal(30, 34, "the share", close=5)
+    lesson.reveal(20, 34, "the share", close=5)
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "the kernel: 7, as you predicted."
     assert "you predicted 6" in said[1]
     assert "no prediction" in said[2]
     assert "the shape: (1, 2)" in said[3]
+    assert said[4] == "the share: 34; you predicted 30, which is close."
+    assert "Where does the difference" in said[5]
 
 
 QUESTION = Question("q", "01_receptive_field", "Which?", (
@@ -168,6 +172,22 @@ def test_quiz_widget_scores_a_click_in_the_kernel(home) -> None:
     assert "correct" in box.children[-1].value
     kept = json.loads((home / "progress.json").read_text())
     assert kept["quizzes"][name]["attempts"] == 2
+
+
+@pytest.mark.parametrize("call", [("z",), (1,), (["z", "y"],), ("a", "b", "c")])
+def test_quiz_answers_odd_calls_in_words(call, capsys, home) -> None:
+    name = next(q.name for q in exercises.questions() if not q.several)
+    getattr(lesson.quiz, name)(*call)
+    assert "Choose one of" in capsys.readouterr().out
+    assert not (home / "progress.json").exists()
+
+
+def test_quiz_takes_letters_in_any_form(capsys) -> None:
+    one = exercises.questions()[0]
+    right = [x for x, o in zip(one.letters(), one.options) if o.right]
+    for call in (tuple(right), (right,), ("".join(right).upper(),)):
+        getattr(lesson.quiz, one.name)(*call)
+        assert "correct" in capsys.readouterr().out
 
 
 def test_quiz_widget_with_several_right_options() -> None:

@@ -26,9 +26,9 @@ def describe_type(value: Any) -> str:
     if value is None:
         return "None"
     if isinstance(value, torch.Tensor):
-        return f"a {str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}"
+        return with_article(f"{str(value.dtype).removeprefix('torch.')} tensor of shape {tuple(value.shape)}")
     if isinstance(value, np.ndarray):
-        return f"a {value.dtype} NumPy array of shape {value.shape}"
+        return with_article(f"{value.dtype} NumPy array of shape {value.shape}")
     if isinstance(value, bool):
         return "a bool"
     if isinstance(value, numbers.Integral):
@@ -37,12 +37,16 @@ def describe_type(value: Any) -> str:
         return "a float"
     if isinstance(value, str):
         return "a string"
-    if isinstance(value, (list, tuple)):
-        return f"a {type(value).__name__} of {len(value)}"
+    if isinstance(value, (list, tuple)):  # `tensor.max(dim=1)` returns a kind of tuple too
+        return f"a {'list' if isinstance(value, list) else 'tuple'} of {len(value)}"
     if isinstance(value, dict):
         return f"a dict with keys {', '.join(map(repr, value))}"
-    name = type(value).__name__
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+    return with_article(type(value).__name__)
+
+
+def with_article(noun: str) -> str:
+    """Put `a` or `an` before a noun."""
+    return f"{'an' if noun[:1].lower() in 'aeio' else 'a'} {noun}"
 
 
 def agree(expected: Any, got: Any) -> Mismatch | None:
@@ -70,7 +74,7 @@ def agree(expected: Any, got: Any) -> Mismatch | None:
     if type(expected) is type(got) and expected == got:
         return None
     if type(expected) is not type(got):
-        return Mismatch(f"it returned {describe_type(got)}; expected was {describe_type(expected)}.")
+        return Mismatch(f"it returned {describe_type(got)}; {describe_type(expected)} was expected.")
     return Mismatch(f"{got!r} is not right.")
 
 
@@ -84,14 +88,14 @@ def _scalar(value: Any) -> Any:
 def _agree_bool(expected: bool, got: Any) -> Mismatch | None:
     got = _scalar(got)
     if not isinstance(got, bool):
-        return Mismatch(f"it returned {describe_type(got)}; expected was True or False.")
+        return Mismatch(f"it returned {describe_type(got)}; True or False was expected.")
     return None if got == expected else Mismatch(f"{got} is not right.")
 
 
 def _agree_number(expected: float, exact: Any, got: Any) -> Mismatch | None:
     got = _scalar(got)
     if isinstance(got, bool) or not isinstance(got, numbers.Real):
-        return Mismatch(f"it returned {describe_type(got)}; expected was a number.")
+        return Mismatch(f"it returned {describe_type(got)}; a number was expected.")
     if isinstance(exact, numbers.Integral) and isinstance(got, numbers.Integral):
         same = int(exact) == int(got)
     else:
@@ -101,7 +105,7 @@ def _agree_number(expected: float, exact: Any, got: Any) -> Mismatch | None:
     if math.isnan(got):
         return Mismatch("it returned nan (not a number): is there a division by zero?")
     if math.isnan(expected):
-        return Mismatch(f"{got:g} is not right: there is no number to return here, so expected was nan.")
+        return Mismatch(f"{got:g} is not right: there is no number to return here, so nan was expected.")
     return Mismatch(f"{got:g} is too {'large' if got > expected else 'small'}.")
 
 
@@ -109,9 +113,9 @@ def _agree_sequence(expected: list[Any] | tuple[Any, ...], got: Any) -> Mismatch
     if isinstance(got, (torch.Tensor, np.ndarray)) and got.ndim == 1:
         got = got.tolist()
     if not isinstance(got, (list, tuple)):
-        return Mismatch(f"it returned {describe_type(got)}; expected was a sequence of {len(expected)}.")
+        return Mismatch(f"it returned {describe_type(got)}; a sequence of {len(expected)} was expected.")
     if len(expected) != len(got):
-        return Mismatch(f"it returned {len(got)} values; expected were {len(expected)}.")
+        return Mismatch(f"it returned {len(got)} values; {len(expected)} were expected.")
     for index, (e, g) in enumerate(zip(expected, got)):
         mismatch = agree(e, g)
         if mismatch:
@@ -121,14 +125,17 @@ def _agree_sequence(expected: list[Any] | tuple[Any, ...], got: Any) -> Mismatch
 
 def _agree_dict(expected: dict[Any, Any], got: Any) -> Mismatch | None:
     if not isinstance(got, dict):
-        return Mismatch(f"it returned {describe_type(got)}; expected was {describe_type(expected)}.")
+        return Mismatch(f"it returned {describe_type(got)}; {describe_type(expected)} was expected.")
     if expected.keys() != got.keys():
-        return Mismatch(f"it returned {describe_type(got)}; expected was {describe_type(expected)}.")
+        return Mismatch(f"it returned {describe_type(got)}; {describe_type(expected)} was expected.")
     for key, value in expected.items():
         mismatch = agree(value, got[key])
         if mismatch:
             return Mismatch(f"{key}: {mismatch.says}", mismatch.where)
     return None
+
+
+KINDS = {"bool": "bool", "float": "a float type", "integer": "an integer type", "complex": "a complex type"}
 
 
 def _kind(dtype: torch.dtype) -> str:
@@ -141,15 +148,14 @@ def _kind(dtype: torch.dtype) -> str:
 
 def _agree_tensor(expected: torch.Tensor, got: Any) -> Mismatch | None:
     if not isinstance(got, torch.Tensor):
-        return Mismatch(f"it returned {describe_type(got)}; expected was a torch tensor.")
+        return Mismatch(f"it returned {describe_type(got)}; a torch tensor was expected.")
     if expected.shape != got.shape:
-        return Mismatch(f"its shape is {tuple(got.shape)}; expected was {tuple(expected.shape)}.")
+        return Mismatch(f"its shape is {tuple(got.shape)}; {tuple(expected.shape)} was expected.")
     if expected.device != got.device:
         return Mismatch(f"it is on {got.device}; the input is on {expected.device}. Stay on the input's device.")
     if _kind(expected.dtype) != _kind(got.dtype):
         return Mismatch(
-            f"its dtype is {str(got.dtype).removeprefix('torch.')}; "
-            f"expected was {str(expected.dtype).removeprefix('torch.')}."
+            f"its dtype is {str(got.dtype).removeprefix('torch.')}; {KINDS[_kind(expected.dtype)]} was expected."
         )
     expected, got = expected.detach(), got.detach()
     if expected.dtype.is_floating_point:

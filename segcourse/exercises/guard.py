@@ -145,7 +145,7 @@ def explain_error(error: BaseException, answer: Callable[..., Any]) -> str:
         return f"it tried to leave Python (exit or quit). Return a value instead.{line}"
     if isinstance(error, MemoryError):
         return f"it ran out of memory.{line}"
-    text = str(error).strip().split("\n")[0][:200]
+    text = str(error).strip().split("\n")[0][:200].rstrip(".")
     if "ellipsis" in text:
         return f"it computes with dots (...): is a function that it calls still a starter? Finish that one first.{line}"
     if isinstance(error, TypeError) and "positional argument" in text:

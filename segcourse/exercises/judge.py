@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+import torch
+
 from segcourse.exercises.compare import Mismatch, describe_type, same_value
 from segcourse.exercises.exercise import Case, Exercise, Misconception
 from segcourse.exercises.guard import Ran, run_here
@@ -22,7 +24,7 @@ T = TypeVar("T")
 CHECK_SECONDS = 1.0
 """After this time no further case is begun, once LEAST_CASES were run."""
 LEAST_CASES = 12
-SHRINK_SECONDS = 0.5
+SHRINK_SECONDS = 0.7
 
 
 class Outcome(StrEnum):
@@ -132,7 +134,7 @@ def mismatch_of(exercise: Exercise, expected: Ran, result: Ran) -> Mismatch | No
         return exercise.compare(expected.value, result.value)
     except Exception:  # an exercise's own comparison need not foresee every kind of value
         kind = describe_type(result.value)
-        return Mismatch(f"it returned {kind}; expected was {describe_type(expected.value)}.")
+        return Mismatch(f"it returned {kind}; {describe_type(expected.value)} was expected.")
 
 
 def alike(a: Ran, b: Ran) -> bool:
@@ -160,6 +162,23 @@ def diagnose(
             if told_apart:
                 return misconception
     return None
+
+
+def weight(case: Case) -> tuple[int, int]:
+    """Order cases for the reader: fewer and smaller things first; among equals, more different values in tensors."""
+    size, variety = 0, 0
+    todo = list(case.values())
+    while todo:
+        value = todo.pop()
+        if isinstance(value, torch.Tensor):
+            size += 1 + value.numel()
+            variety += len(value.unique())
+        elif isinstance(value, (list, tuple, dict)):
+            size += 1
+            todo += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, (int, float)):
+            size += 1 + abs(int(value))
+    return size, -variety
 
 
 class _TimeUp(BaseException):
@@ -208,7 +227,7 @@ def smallest_failure(
             return False
         if misconception and not alike(truth(exercise, misconception.wrong, case), result):
             return False
-        best[0] = Failure(case, result, mismatch)
+        best[0] = min(best[0], Failure(case, result, mismatch), key=lambda failure: weight(failure.case))
         return True
 
     quiet = hypothesis.settings(

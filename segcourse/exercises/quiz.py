@@ -53,7 +53,7 @@ class Question:
         right = {x for x, o in zip(self.letters(), self.options) if o.right}
         outcome = Outcome.CORRECT if chosen == right else Outcome.NOT_YET
         shown = self.letters() if outcome is Outcome.CORRECT else sorted(chosen)
-        reasons = [f"{x}) {o.text}: {o.reason}" for x, o in zip(self.letters(), self.options) if x in shown]
+        reasons = [f"{x}) {o.text.rstrip('.')}: {o.reason}" for x, o in zip(self.letters(), self.options) if x in shown]
         if outcome is not Outcome.CORRECT and chosen < right:
             reasons.append("Something is still missing.")
         return Card(f"{self.name}: {outcome}", SIGNS[outcome], COLOURS[outcome], reasons)

@@ -81,7 +81,8 @@ class Card:
             return f'<div style="margin:2px 0">{_inline_code(line)}</div>'
 
         code = (
-            f'<pre style="background:transparent;color:inherit;margin:6px 0 2px">{html.escape(self.code)}</pre>'
+            '<pre style="background:transparent;color:inherit;margin:6px 0 2px;overflow-x:auto">'
+            f"{html.escape(self.code)}</pre>"
             if self.code
             else ""
         )
@@ -129,13 +130,13 @@ def verdict_card(verdict: Verdict) -> Card:
             ],
         )
     if verdict.outcome is Outcome.CORRECT:
-        lines = [f"Right on {verdict.ran} cases, most of them fresh on every run. Grading runs more of the same kind."]
+        lines = [f"Right on {verdict.ran} cases, most of them fresh on every run."]
         return Card(f"{head} ({verdict.points} of {worth})", sign, colour, lines + _asides(verdict))
     lines = []
     if verdict.misconception:
         lines.append(verdict.misconception.says)
         lines.append(f"Read again: “{verdict.misconception.see}”.")
-    if verdict.failed < verdict.ran:
+    if verdict.failure and verdict.failure.ran.kind != "timeout":
         lines.append(f"Right on {verdict.ran - verdict.failed} of {verdict.ran} cases.")
     failure = verdict.failure
     grids: list[Grid] = []
@@ -169,8 +170,8 @@ def _asides(verdict: Verdict) -> list[str]:
 
 
 def call_text(name: str, failure: Failure) -> str:
-    """Write the call: `compound_kernel(kernel_1=3, stride_1=2, kernel_2=3)`; tensors by their names."""
-    arguments = ", ".join(f"{k}={short(v) or k}" for k, v in failure.case.items())
+    """Write the call: `scale(image, factor=3)`; what is drawn as a grid by its name alone."""
+    arguments = ", ".join(f"{k}={short(v)}" if short(v) else k for k, v in failure.case.items())
     return f"`{name}({arguments})`"
 
 

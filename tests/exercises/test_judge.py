@@ -11,7 +11,7 @@ import torch
 from segcourse.exercises.compare import Mismatch
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
 from segcourse.exercises.guard import Ran, run_here
-from segcourse.exercises.judge import Failure, Outcome, Verdict, judge
+from segcourse.exercises.judge import Failure, Outcome, Verdict, judge, weight
 from segcourse.exercises.render import failure_grids, verdict_card
 
 
@@ -84,6 +84,8 @@ def test_a_mistake_is_named_and_its_case_is_small(monkeypatch) -> None:
     assert found.failure.case["factor"] <= 3
     text = verdict_card(found).text()
     assert "You added." in text
+    assert "Right on 0 of 40 cases." in text
+    assert "scale(image, factor=" in text
     assert "1*" in text or "2*" in text or "3*" in text  # wrong entries are starred
 
 
@@ -107,6 +109,14 @@ def test_a_small_stack_is_drawn_whole_and_of_a_large_one_the_first_plane() -> No
         image = torch.arange(torch.Size((*planes, 2, 3)).numel()).reshape(*planes, 2, 3)
         grids = failure_grids(Failure({"image": image}, Ran(0), Mismatch("")))
         assert len(grids) == len({grid.text() for grid in grids}) == drawn
+
+
+def test_of_small_cases_the_more_telling_is_shown() -> None:
+    def of(*values):
+        return {"image": torch.tensor([values]), "factor": 2}
+
+    assert weight(of(1, 1)) > weight(of(1, 2)) < weight(of(1, 2, 3))
+    assert weight({"layers": [(3, 1)]}) < weight({"layers": [(3, 2)]}) < weight({"layers": [(3, 1), (3, 1)]})
 
 
 def test_a_mistake_of_its_own_is_not_given_a_name() -> None:
@@ -189,7 +199,8 @@ def test_none_is_asked_for_its_return() -> None:
         (lambda image, factor: (image * factor).tolist(), "a list of"),
         (lambda image, factor: (image * factor).numpy(), "NumPy array"),
         (lambda image, factor: (image * factor).T.contiguous()[None], "shape"),
-        (lambda image, factor: (image * factor).long(), "int64"),
+        (lambda image, factor: (image * factor).long(), "its dtype is int64; a float type was expected"),
+        (lambda image, factor: (image * factor).max(dim=0), "a tuple of 2"),
         (lambda image, factor: (image * factor).to(torch.complex64), "complex64"),
         (lambda image: image, "parameters"),
     ],
