@@ -209,7 +209,7 @@ def reveal(prediction: Any, actual: Any, what: str, close: float = 0) -> None:
     """
     if prediction is ...:
         print(f"{what}: {actual}. You wrote down no prediction; try one before the next reveal.")
-    elif same_value(actual, prediction):
+    elif same_value(actual, prediction) or str(prediction).strip() == str(actual):
         print(f"{what}: {actual}, as you predicted.")
     elif close and isinstance(prediction, (int, float)) and abs(prediction - actual) <= close:
         print(f"{what}: {actual}; you predicted {prediction}, which is close.")

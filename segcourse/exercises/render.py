@@ -14,7 +14,7 @@ from segcourse.exercises.judge import Failure, Outcome, Verdict
 
 SIGNS = {Outcome.CORRECT: "✓", Outcome.NOT_YET: "✗", Outcome.NOT_ATTEMPTED: "○"}
 COLOURS = {Outcome.CORRECT: "#009E73", Outcome.NOT_YET: "#D55E00", Outcome.NOT_ATTEMPTED: "#767676"}
-GRID_SIDE = 8
+GRID = (8, 16)
 """Grids show at most this many rows and columns."""
 PLANES = 4
 """An input that is a stack of up to so many planes is drawn whole; of a larger one, the first plane."""
@@ -170,8 +170,13 @@ def _asides(verdict: Verdict) -> list[str]:
 
 
 def call_text(name: str, failure: Failure) -> str:
-    """Write the call: `scale(image, factor=3)`; what is drawn as a grid by its name alone."""
-    arguments = ", ".join(f"{k}={short(v)}" if short(v) else k for k, v in failure.case.items())
+    """Write the call so that it can be pasted: `scale(image, factor=3)`; what is drawn as a grid by its name alone."""
+
+    def argument(key: str, value: Any) -> str:
+        text = short(value)
+        return f"{key}=torch.tensor({text})" if text and isinstance(value, torch.Tensor) else f"{key}={text}"
+
+    arguments = ", ".join(argument(k, v) if short(v) else k for k, v in failure.case.items())
     return f"`{name}({arguments})`"
 
 
@@ -235,9 +240,13 @@ def grid_of(
     value, wrong = value[index], wrong[index]
     if value.ndim == 1:
         value, wrong = value[None], wrong[None]
-    clipped = value.shape[0] > GRID_SIDE or value.shape[1] > GRID_SIDE
-    value, wrong = value[:GRID_SIDE, :GRID_SIDE], wrong[:GRID_SIDE, :GRID_SIDE]
+    cut = [
+        f"first {most} of {length} {what}"
+        for length, most, what in zip(value.shape, GRID, ("rows", "columns"))
+        if length > most
+    ]
+    value, wrong = value[: GRID[0], : GRID[1]], wrong[: GRID[0], : GRID[1]]
     place = f", at [{', '.join(map(str, index))}]" if index else ""
     rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in value.tolist()]
-    title = f"{name}, shape {shape}{place}{' (its upper left corner)' if clipped else ''}"
+    title = f"{name}, shape {shape}{place}" + (f" ({', '.join(cut)})" if cut else "")
     return Grid(title, rows, wrong.tolist())
