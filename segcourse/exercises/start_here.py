@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from segcourse.datasets import VOID
 from segcourse.exercises import Lesson
@@ -80,7 +80,7 @@ COUNT_LABEL = Exercise(
     hints=(
         "`has_label` is already there: True where the pixel carries the label. What is left is to count.",
         "In a sum, True counts as 1 and False as 0. Tensors bring a method that adds up all of their entries.",
-        "return has_label. ... (): put the name of the method that adds up where the dots are.",
+        "Fill the gap in `return has_label.___()`: the method is called by the English word for what adding up gives.",
     ),
     property="the number of entries of the mask that equal the label.",
 )
@@ -148,6 +148,13 @@ MASK_FROM_SCORES = Exercise(
             "Scores become a mask",
         ),
         Misconception(
+            "row_axis",
+            lambda scores: scores.argmax(dim=-2),
+            "You compared along axis 2: that asks which row of the picture has the highest score. "
+            "Which of the four axes counts the classes?",
+            "Scores become a mask",
+        ),
+        Misconception(
             "batch_axis",
             lambda scores: scores.argmax(dim=0),
             "You compared along axis 0: that asks which image of the batch has the highest score. "
@@ -178,7 +185,7 @@ MASK_FROM_SCORES = Exercise(
         "For one pixel you would take the vector of its scores and ask where the highest one stands. "
         "Along which axis does that vector lie?",
         "The method `argmax` takes the axis to search along as `dim` and removes that axis from the shape. "
-        "No loop and no soft-max is needed.",
+        "Left must be the axes of images, rows and columns.",
         "return scores.argmax(dim=...), with the number of the axis that has C entries.",
     ),
     property="for every image, row and column, the label is the index of the class with the highest score there.",
@@ -239,8 +246,8 @@ PIXEL_ACCURACY = Exercise(
         Misconception(
             "void_is_wrong",
             lambda prediction, mask: float((prediction == mask).float().mean()),
-            "You divided by all pixels. A void pixel can never be predicted right, so each of them counted as a "
-            "mistake. How many pixels could have been right?",
+            "You divided by all pixels, or by a selection that looked at the prediction, where no pixel is void. A "
+            "void pixel can never be predicted right, so each of them counted as a mistake. Which could be right?",
             "Right pixels, without void",
         ),
         Misconception(
@@ -270,13 +277,14 @@ PIXEL_ACCURACY = Exercise(
         ),
     ),
     hints=(
-        "Two numbers make the share: how many labelled pixels are predicted right, and how many labelled pixels "
-        "there are. Where is void in each of them?",
-        "Compare the two masks entry by entry, keep the True only where `labelled` is True as well (`&` joins two "
-        "tensors of True and False), and count. Then count `labelled` itself.",
+        "The example divides 8 by 10. Which question, asked of a single pixel, do the 8 answer with yes? And which the "
+        "10?",
+        "Each question is a tensor of True and False. `&` joins two of them: True where both are True. How to count "
+        "True, you know from the first exercise.",
         "right = (prediction == mask) & ..., then divide the count of `right` by the count of `labelled`.",
     ),
-    property="a number from 0 to 1 that does not change when the predictions at void pixels change.",
+    property="the number of labelled pixels that are predicted right, divided by the number of labelled pixels; what "
+    "is predicted at void changes nothing.",
 )
 
 
@@ -304,6 +312,11 @@ def _shares_by_counting(mask: Tensor, classes: int) -> Tensor:
 
 MASK_WITH_VOID = torch.tensor([[[0, 0, 2, 0], [1, 2, 2, 3], [3, 3, VOID, VOID]]])
 
+VOID_COUNTED = (
+    "255 was counted as a label: where the mask has void, your tensor goes up to entry 255. Void is no class: leave "
+    "those pixels out before you count."
+)
+
 CLASS_SHARES = Exercise(
     name="class_shares",
     lesson=STEM,
@@ -314,12 +327,36 @@ CLASS_SHARES = Exercise(
     reference=class_shares,
     oracle=_shares_by_counting,
     cases=_mask_and_classes,
-    examples=({"mask": MASK_WITH_VOID, "classes": 4}, {"mask": MASK_WITH_VOID, "classes": 6}),
+    examples=(
+        {"mask": MASK_WITH_VOID, "classes": 4},
+        {"mask": MASK_WITH_VOID, "classes": 6},
+        {"mask": torch.tensor([[[0, 1, 1], [0, 1, 1]]]), "classes": 3},
+    ),
     misconceptions=(
         Misconception(
             "void_in_the_total",
             lambda mask, classes: torch.bincount(mask[mask != VOID], minlength=classes) / mask.numel(),
             "You divided by all pixels, void included. The shares then do not add up to 1.",
+            "Rare and frequent classes",
+        ),
+        Misconception(
+            "void_as_a_label",
+            lambda mask, classes: torch.bincount(mask.flatten(), minlength=classes) / mask.numel(),
+            VOID_COUNTED,
+            "Rare and frequent classes",
+        ),
+        Misconception(
+            "void_as_a_label_without_minlength",
+            lambda mask, classes: torch.bincount(mask.flatten()) / mask.numel(),
+            VOID_COUNTED,
+            "Rare and frequent classes",
+        ),
+        Misconception(
+            "void_as_class_0",
+            lambda mask, classes: (
+                torch.bincount(torch.where(mask == VOID, 0, mask).flatten(), minlength=classes) / mask.numel()
+            ),
+            "Void pixels went into class 0. 0 is a class like any other: leave the void pixels out.",
             "Rare and frequent classes",
         ),
         Misconception(
@@ -358,13 +395,14 @@ CLASS_SHARES = Exercise(
         ),
     ),
     hints=(
-        "Throw void out first. Then count how often each label occurs, and set the counts against how many labels are "
-        "left.",
+        "If 255 were counted with the rest, it would be in the counts and in what you divide by. So what has to happen "
+        "before anything is counted?",
         "`mask[condition]` picks the entries where the condition holds, as one long vector. `torch.bincount` counts "
         "how often each whole number occurs in a vector; `minlength` says how many numbers to count at least.",
         "labels = mask[mask != VOID], then torch.bincount(labels, minlength=...) divided by how many labels there are.",
     ),
-    property="one share for each class, void in none of them, and all of them together make 1.",
+    property="entry c is the number of pixels that carry label c, divided by the number of labelled pixels; there is "
+    "one entry for each class, and all of them together make 1.",
 )
 
 
@@ -391,6 +429,16 @@ def _planes_by_pixel(mask: Tensor, classes: int) -> Tensor:
     return planes
 
 
+def _ready_made(mask: Tensor, classes: int) -> Tensor:
+    """Use PyTorch's own one-hot, which refuses 255; the classes come last (N, H, W, C)."""
+    return nn.functional.one_hot(mask, classes)
+
+
+REFUSES_VOID = (
+    "There is a 255 in the mask, and `one_hot` of PyTorch refuses a label that is no class. It also puts the classes "
+    "on the last axis. Can you do without it?"
+)
+
 ONE_HOT = Exercise(
     name="one_hot",
     lesson=STEM,
@@ -401,7 +449,10 @@ ONE_HOT = Exercise(
     reference=one_hot,
     oracle=_planes_by_pixel,
     cases=_mask_and_classes,
-    examples=({"mask": MASK_WITH_VOID, "classes": 4},),
+    examples=(
+        {"mask": MASK_WITH_VOID, "classes": 4},
+        {"mask": torch.tensor([[[0, 1, 1], [2, 1, 0]]]), "classes": 3},
+    ),
     drive=_call_and_unify,
     misconceptions=(
         Misconception(
@@ -411,9 +462,43 @@ ONE_HOT = Exercise(
             "One plane a class",
         ),
         Misconception(
+            "reshapes",
+            lambda mask, classes: torch.stack([mask == label for label in range(classes)], dim=-1).reshape(
+                len(mask), classes, *mask.shape[1:]
+            ),
+            "The shape is right, but the entries are mixed up: `reshape` keeps the order of the entries and only cuts "
+            "it at other places. To move an axis takes `permute` or `movedim`, or stack on the right axis at once.",
+            "One plane a class",
+        ),
+        Misconception(
             "classes_before_images",
             lambda mask, classes: torch.stack([mask == label for label in range(classes)]),
             "Your planes lie along the first axis: (C, N, H, W). The first axis counts images.",
+            "One plane a class",
+        ),
+        Misconception("ready_made", _ready_made, REFUSES_VOID, "One plane a class"),
+        Misconception(
+            "ready_made_moved",
+            lambda mask, classes: _ready_made(mask, classes).movedim(-1, 1),
+            REFUSES_VOID,
+            "One plane a class",
+        ),
+        Misconception(
+            "ready_made_reshaped",
+            lambda mask, classes: _ready_made(mask, classes).reshape(len(mask), classes, *mask.shape[1:]),
+            REFUSES_VOID,
+            "One plane a class",
+        ),
+        Misconception(
+            "label_for_one",
+            lambda mask, classes: torch.stack([mask * (mask == label) for label in range(classes)], dim=1),
+            "Your planes hold the label where the class is; plane 0 is then empty. Asked for is 1 in every plane.",
+            "One plane a class",
+        ),
+        Misconception(
+            "void_as_class_0",
+            lambda mask, classes: one_hot(torch.where(mask == VOID, 0, mask), classes),
+            "Void pixels have a 1 in plane 0. They belong to no class: all their planes are 0.",
             "One plane a class",
         ),
         Misconception(
@@ -437,9 +522,9 @@ ONE_HOT = Exercise(
     ),
     hints=(
         "For one class c the plane is easy: it asks of every pixel whether its label is c. You met that comparison in "
-        "the first exercise. Void equals none of the classes, so it takes care of itself.",
-        "Make one plane (N, H, W) for each class, by a loop over the classes, and stack them along a new axis. "
-        "Which place must the new axis have, so that (N, C, H, W) comes out?",
+        "the first exercise. What does it answer at void?",
+        "At void it answers False, whatever the class, so void takes care of itself. Make one plane (N, H, W) for each "
+        "class and stack them along a new axis. Which place must that axis have, so that (N, C, H, W) comes out?",
         "torch.stack([... for label in range(classes)], dim=...), with the comparison of mask and label inside.",
     ),
     property="plane c of image n is 1 exactly where the mask of image n is c; a pixel's entries add up to 1 over the "
@@ -518,21 +603,25 @@ QUIZ = (
     Question(
         "all_road",
         STEM,
-        "One class has 33 % of the labelled pixels. A network predicts that class everywhere. What is its pixel "
-        "accuracy?",
+        "In another city 60 % of the labelled pixels are road, and 10 % of all pixels are void. A predictor paints "
+        "every pixel as road. Somebody counts its right pixels and divides them by all pixels. What comes out?",
         (
             Option(
-                "33 %.",
-                "It is right exactly at the pixels of that class.",
+                "0.54",
+                "Of 100 pixels 90 are labelled, 54 of them road. Divided by 90 it would be 0.60, as it should.",
                 right=True,
             ),
             Option(
-                "1 divided by the number of classes.",
-                "That is what random guessing among the classes reaches on average, whatever the shares are.",
+                "0.60",
+                "That is the pixel accuracy as it should be. Here void is in what was divided by.",
             ),
             Option(
-                "0 %, because it has learnt nothing.",
-                "It has learnt nothing, and the number does not show it. That is the weakness of pixel accuracy.",
+                "0.64",
+                "That would count void as right: 54 and 10 of 100 pixels. Road is not right at void.",
+            ),
+            Option(
+                "0.67",
+                "That divides 60 by 90. The 60 % are of the labelled pixels already.",
             ),
         ),
     ),
