@@ -78,12 +78,12 @@ def effective_kernel(kernel: int, dilation: int) -> int:
 
 
 def input_size(output_size: int, kernel: int, stride: int) -> int:
-    """Inputs that `output_size` neighbouring outputs need: D_in = S (D_out - 1) + K."""
+    """Inputs that `output_size` neighbouring outputs need: n_in = S (n_out - 1) + K."""
     return stride * (output_size - 1) + kernel
 
 
 def output_size(input_size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """Outputs that fit: floor((D_in + 2P - K) / S) + 1, with K the effective kernel.
+    """Outputs that fit: floor((n_in + 2P - K) / S) + 1, with K the effective kernel.
 
     Raises:
         ValueError: the padded input is smaller than the kernel.
@@ -361,9 +361,11 @@ def effective_field(
 
 
 def effective_size(squared: Tensor) -> float:
-    """Side in pixels of the square with as many pixels as exceed 1 - 95.45 % of the peak (Luo et al. 2016).
+    """Side in pixels of the square with as many pixels as exceed 1 - 95.45 % of the largest.
 
-    `squared` is the (H, W) map of `effective_field`; the rule is applied to its square root, the gradient's size.
+    The threshold and the root of a count follow Luo et al. 2016; to measure against the largest gradient, not against
+    that of the centre pixel, is this package's choice. `squared` is the (H, W) map of `effective_field`; the rule is
+    applied to its square root, the gradient's size.
     """
     size = squared.sqrt()
     return math.sqrt(int((size > (1 - 0.9545) * size.max()).sum()))

@@ -4,8 +4,7 @@
 # Say how much of the image one output pixel sees, for any network.
 #
 # A network that labels pixels decides each label from a patch of the image. If the patch is smaller than a car, the
-# network cannot know that it looks at one. How large the patch is follows from the layers, by arithmetic that fits on
-# the back of an envelope. After this lesson you can
+# network cannot know that it looks at one. How large the patch is follows from the layers. After this lesson you can
 #
 # - **compute** the kernel, the stride and the padding of the one layer that a whole chain of layers amounts to;
 # - **locate** what an output sees: first pixel, last pixel, centre;
@@ -13,7 +12,7 @@
 # - **read** a real `nn.Module` as one convolution, by hand and by tracing;
 # - **measure** how much each pixel in the patch really counts.
 #
-# Time: 35 minutes to read, 48 to do. Points: 13, in 7 exercises. You need lesson 00, and to know what a convolution
+# Time: 40 minutes to read, 50 to do. Points: 13, in 7 exercises. You need lesson 00, and to know what a convolution
 # with a kernel and a stride computes.
 
 # %% tags=["setup"]
@@ -28,8 +27,9 @@ start("01_receptive_field")
 # %% [markdown]
 # ## Predict
 #
-# The **receptive field** of an output, *field* for short, is the part of the image that can change it. We count along
-# a row of pixels: in a convolution rows and columns never mix, so a field of 5 means a square of 5 x 5 pixels.
+# The **receptive field** of an output, *field* for short, is the stretch of the image from the first pixel that can
+# change the output to the last. Pixels that are stepped over in between count too. We count along a row of pixels: in
+# a convolution rows and columns never mix, so a field of 5 means a square of 5 x 5 pixels.
 #
 # Write down two numbers before you go on. Wrong ones are the most useful.
 #
@@ -57,10 +57,11 @@ layers = [Layer(kernel=3, stride=2)]
 show(ladder(layers, position=1, image=7), ladder_words(layers, position=1, image=7))
 
 # %% [markdown]
-# Most textbooks go forwards: how many outputs do I get? For the field we go backwards: how many pixels do
-# $D_\text{out}$ neighbouring outputs need? The first needs K of them; each further output needs S more:
+# Most textbooks go forwards: how many outputs do I get? For the field we go backwards: how many pixels, from the first
+# to the last, do $n_\text{out}$ neighbouring outputs need? The first needs K of them; each further one needs S more
+# (slides often write $D$ for $n$; we keep D for dilation):
 #
-# $$D_\text{in} = S\,(D_\text{out} - 1) + K$$
+# $$n_\text{in} = S\,(n_\text{out} - 1) + K$$
 #
 # With K = 3 and S = 2, two outputs need 2 (2 - 1) + 3 = 5 pixels. PyTorch agrees, along both axes of a 5x5 image.
 # With all weights 1, an output is the sum of the pixels that it reads; work the second one out by hand first.
@@ -78,17 +79,16 @@ print("by hand:      ", sum([2, 3, 4, 7, 8, 9, 12, 13, 14]))
 # ## Two layers in a row
 #
 # Put a second layer on top. One of its outputs reads $K_2$ neighbouring units of the first layer. So it sees what
-# $K_2$ outputs of the first layer need: that is the formula above, with $D_\text{out} = K_2$. Two examples to check
-# it on: two 3x3 layers of stride 1 see 5 pixels; and here is the first of your predictions.
+# $K_2$ outputs of the first layer need: that is the formula above, with $n_\text{out} = K_2$. Two examples to check
+# it on: two 3x3 layers of stride 1 see 5 pixels; and here the first of them has stride 2.
 
 # %%
-layers = [Layer(kernel=5, stride=3), Layer(kernel=3, stride=2)]
-show(ladder(layers, position=0, image=17), ladder_words(layers, position=0, image=17))
+layers = [Layer(kernel=3, stride=2), Layer(kernel=3)]
+show(ladder(layers, position=0, image=11), ladder_words(layers, position=0, image=11))
 
 # %% [markdown]
-# The second layer looks at three windows of the first. The first window covers 5 pixels, each further one begins 3
-# pixels later. The windows overlap, so adding the kernels counts pixels twice. Note what does *not* matter: the second
-# layer's own stride says where its next output begins, and nothing about this one.
+# The second layer looks at three windows of the first. The first window covers 3 pixels, each further one begins 2
+# pixels later. The windows overlap, so adding the kernels counts pixels twice.
 #
 # ### Exercise: the kernel of two layers (1 point)
 #
@@ -98,7 +98,7 @@ show(ladder(layers, position=0, image=17), ladder_words(layers, position=0, imag
 
 # %%
 def compound_kernel(kernel_1, stride_1, kernel_2):
-    """Return the kernel of the one convolution that sees as much as two in a row.
+    """Return the kernel of the one convolution that sees as much as two in a row, first pixel to last.
 
     kernel_1, stride_1: of the layer that reads the image, whole numbers.
     kernel_2: of the layer on top of it, a whole number.
@@ -116,7 +116,14 @@ check.compound_kernel(compound_kernel)
 my_kernel = yours_or_ours.compound_kernel(compound_kernel)
 reveal(prediction_two_layers, my_kernel(5, 3, 3), "pixels seen through both layers")
 
+# %%
+layers = [Layer(kernel=5, stride=3), Layer(kernel=3, stride=2)]
+show(ladder(layers, position=0, image=17), ladder_words(layers, position=0, image=17))
+
 # %% [markdown]
+# Note what does *not* matter: the second layer's own stride says where its next output begins, and nothing about this
+# one.
+#
 # L layers of 3x3, all of stride 1: each one adds 2. The well-known formula 1 + 2L is this and no more.
 
 # %%
@@ -128,7 +135,7 @@ for depth in range(1, 6):
 # %% [markdown]
 # ## Strides multiply
 #
-# In the figure above, output 1 stands 6 pixels to the right of output 0: two units of the first layer, each 3 pixels
+# In the last figure, output 1 stands 6 pixels to the right of output 0: two units of the first layer, each 3 pixels
 # apart. The distance in pixels between neighbouring outputs is the **jump**. It is the stride of the compound layer.
 #
 # A layer's stride therefore acts *later*: it leaves its own field as it is, and moves the taps of every layer after it
@@ -159,8 +166,8 @@ check.compound_stride(compound_stride)
 # ## A whole network is one layer
 #
 # Two layers in a row behave like one layer, with a kernel and a stride of its own. Then so do three, and a hundred.
-# For a chain of convolutions and poolings (a pooling has a kernel and a stride, that is all we need) there are two
-# numbers K and S with $D_\text{in} = S\,(D_\text{out} - 1) + K$ for the network as a whole.
+# For a chain of convolutions and poolings (which have a kernel and a stride too) there are two
+# numbers K and S with $n_\text{in} = S\,(n_\text{out} - 1) + K$ for the network as a whole.
 #
 # To find them you need no new formula. Ask the last layer how many of its inputs it needs; the layer before it has to
 # deliver just that many.
@@ -172,11 +179,11 @@ check.compound_stride(compound_stride)
 
 # %%
 def input_size(output_size, layers):
-    """Return how many neighbouring pixels the given number of neighbouring outputs reads.
+    """Return how many pixels neighbouring outputs need, from the first that they read to the last.
 
-    output_size: how many outputs, along one axis.
+    output_size: how many neighbouring outputs, along one axis.
     layers: a list of (kernel, stride), the first layer first; no padding.
-    Returns a whole number. Example: input_size(3, [(3, 2)]) is 7.
+    Returns a whole number; pixels stepped over in between count too. Example: input_size(3, [(3, 2)]) is 7.
     """
     size = output_size
     # BEGIN SOLUTION
@@ -190,8 +197,8 @@ def input_size(output_size, layers):
 check.input_size(input_size)
 
 # %% [markdown]
-# Now read a real network with it: Inception-v3. Most of its layers are padded, so that the map keeps its size; only seven,
-# one behind the other, make it smaller. Here they are, poolings included.
+# Now read a real network with it: Inception-v3. Most of its layers are padded (zeros around the input, the next section)
+# so that the map keeps its size; only seven, one behind the other, make it smaller. Here they are, poolings included.
 
 # %%
 my_input_size = yours_or_ours.input_size(input_size)
@@ -203,7 +210,7 @@ for wanted in (1, 2, 8):
 # Two of these numbers tell all. A map of 1 needs the kernel: K = 75. A map of 2 needs S more: S = 107 - 75 = 32.
 # As far as sizes go, all of Inception-v3 is *one convolution with kernel 75 and stride 32*:
 #
-# $$D_\text{in} = 32\,(D_\text{out} - 1) + 75 = 32\,D_\text{out} + 43$$
+# $$n_\text{in} = 32\,(n_\text{out} - 1) + 75 = 32\,n_\text{out} + 43$$
 #
 # Its images have 299 pixels: just what a last map of 8 x 8 needs. Does PyTorch agree? The image below is 299 high and
 # only 75 wide.
@@ -217,7 +224,7 @@ except RuntimeError:
     print("74 pixels: a kernel no longer fits")
 
 # %% [markdown]
-# Keep the 75 in mind. It answers one question, *how small may the image be?*, and soon we meet another one.
+# Keep the 75 in mind: it answers one question, *how small may the image be?*
 #
 # ## Where the field lies
 #
@@ -235,9 +242,9 @@ picture = ladder(layers, position=0, image=10, margin=3)
 show(picture, ladder_words(layers, position=0, image=10))
 
 # %% [markdown]
-# Output 0 has a field of 8 pixels, as every output has, and three of them hang over the edge (dashed: a zero, which reads
-# nothing itself). Zeros tell nothing about the image, but we count them, so that all outputs have one field, only
-# elsewhere. Padding moved it to the left, by 3 in all; it did not widen it.
+# Output 0 has a field of 8 pixels, as every output has, and three of them hang over the edge. A dashed box is a zero. It
+# reads nothing; the pale lines below it only show what it would read if the image had no end. We count such places, so that
+# all outputs have one field, only elsewhere. Padding moved it to the left, by 3 in all; it did not widen it.
 #
 # ### Exercise: where a field lies (2 points)
 #
@@ -265,9 +272,9 @@ def field_centre(position, layers):
 check.field_centre(field_centre)
 
 # %% [markdown]
-# What is it good for? Both networks below turn an image of 224 pixels into a map of 7. The one that halves its maps by
-# 2x2 pooling looks at places that are spread evenly. The one that halves by 3x3 layers of stride 2 and padding 1 looks
-# too far to the left: the middle of the image is 111.5. Whoever enlarges such a map to label pixels has to know that.
+# What is it good for? Both networks below turn an image of 224 pixels, whose middle is 111.5, into a map of 7. The one that
+# halves by 2x2 pooling looks at places that are spread evenly. The one that halves by 3x3 layers of stride 2 and padding 1
+# looks too far to the left. Whoever enlarges such a map to label pixels has to know that.
 
 # %%
 my_centre = yours_or_ours.field_centre(field_centre)
@@ -318,7 +325,10 @@ check.receptive_field(receptive_field)
 #
 # - the slider that moves a field and never widens it;
 # - the slider that leaves the field of layer 2 as it is and widens the field of the output;
-# - a setting that leaves holes in layer 1, and one that leaves holes in the image.
+# - a setting that leaves holes in layer 1, and one that leaves holes in the image (only one kernel size does it).
+#
+# Pale with a full border: a real unit, but reached only through padding, so it cannot change the output. Like the pale
+# lines, it counts for the size only.
 
 # %%
 import ipywidgets as widgets
@@ -327,7 +337,7 @@ from segcourse.figures.receptive_field import play, play_words
 from segcourse.widgets import live_image
 
 controls = [
-    widgets.ToggleButtons(options=range(5), value=2, style={"button_width": "3em"}),
+    widgets.ToggleButtons(options=range(5), value=2, description="output", style={"button_width": "3em"}),
     widgets.IntSlider(3, 1, 5, description="kernel K"),
     widgets.IntSlider(2, 1, 4, description="stride S"),
     widgets.IntSlider(1, 0, 4, description="padding P"),
@@ -350,10 +360,10 @@ inception += 7 * [conv3] + [shrink] + 9 * [conv7] + [shrink] + 4 * [conv3]
 print("receptive field:", my_field(inception))
 
 # %% [markdown]
-# 1311, and not 75? Both are right; they answer different questions. With padding, $D_\text{out}$ outputs need fewer
+# 1311, and not 75? Both are right; they answer different questions. With padding, $n_\text{out}$ outputs need fewer
 # pixels than they look at, because P positions on either side may be padding:
 #
-# $$D_\text{in} = S\,(D_\text{out} - 1) + K - 2P$$
+# $$n_\text{in} = S\,(n_\text{out} - 1) + K - 2P$$
 #
 # Undo the layers for the first position of output 0, and you have the compound padding. The package does it for you.
 
@@ -366,20 +376,19 @@ print("K - 2P =", whole.kernel - 2 * whole.padding)
 
 # %% [markdown]
 # - **How small may an image be?** 75 pixels: one window of 1311, of which 618 on either side are padding.
-# - **How far can a pixel be from an output and still change it?** The field is 1311 wide: in a large image, an output
-#   in the middle sees that many *real* pixels. On an image of 299, each output can see all of it.
+# - **How far does an output see?** In a large image, one in the middle sees 1311 *real* pixels. On an image of 299, each
+#   output can see all of it.
 #
 # ## Branches: the largest field wins
 #
 # A residual block computes $x + f(x)$; an inception block runs several branches over one input and joins their
 # channels. The layers before the branches are the *stem*. A pixel is in the field of the result if it can change it
 # through *any* branch. The branches' fields lie on top of each other, centred on the same pixel, so the largest covers
-# the others. They do not add up.
-#
-# (If the centres differ, say because one branch is cropped on one side, the union can be larger than each of them. Your
-# function need not expect that.)
+# the others. They do not add up. (Were the centres different, the union could be larger than each; not here.)
 #
 # ### Exercise: the field of a block with branches (2 points)
+#
+# You may call your `receptive_field`.
 
 
 # %%
@@ -408,9 +417,9 @@ def block_field(stem, branches):
 check.block_field(block_field)
 
 # %% [markdown]
-# The same block in PyTorch: a strided stem, then four branches in the manner of Inception, joined along the channels.
-# `trace` runs a network once without computing numbers, and follows every tensor. For each module it returns a field along
-# the height and one along the width: its size, jump and padding, and as `start` the centre of output 0.
+# Such a block in PyTorch: a strided stem, then four branches in the manner of Inception. `trace` runs a network once without
+# computing numbers, and follows every tensor. For each module it returns a field along the height and one along the width:
+# its size, jump and padding, and as `start` the *centre* of output 0's field. The name "" stands for the whole network.
 
 # %%
 from segcourse.tracing import trace
@@ -455,8 +464,7 @@ print("by arithmetic:", my_block([(3, 2, 1, 1)], branches))
 # %% [markdown]
 # ## Reading a real network
 #
-# Now the second prediction. The package has VGG-16; one channel in the first stage will do, as widths do not matter
-# here. We look after each of the five poolings.
+# Now the second prediction, after each of the five poolings of VGG-16. One channel in the first stage will do.
 
 # %%
 from segcourse.models.vgg import vgg16_features
@@ -470,7 +478,8 @@ reveal(prediction_vgg, vgg_field, "pixels that VGG-16 sees after its last poolin
 
 # %% [markdown]
 # Is it true? A third way knows nothing of layers: take one output, ask autograd for its gradient, and look where it is
-# not zero. `probe` does that on a copy whose weights are all positive, so that nothing can cancel.
+# not zero. `probe` does that on a copy whose weights are all positive, so that nothing can cancel, and whose max-poolings
+# average: a maximum would pass the gradient to one input of four.
 
 # %%
 from segcourse.receptive_field import probe
@@ -509,15 +518,15 @@ def resnet(blocks, strides):
 # %%
 for name, blocks in (("ResNet-50", (3, 4, 6, 3)), ("ResNet-101", (3, 4, 23, 3))):
     for where, strides in (("1x1", (2, 1)), ("3x3", (1, 2))):
-        height, width = trace(resnet(blocks, strides), shape=(1, 224, 224))[""]
+        height, width = trace(resnet(blocks, strides), shape=(1, 224, 224))[""]  # all of it
         print(f"{name:10} stride in the {where}: {width}")
 
 # %% [markdown]
 # A stride acts on what comes after it. In the 1x1 layer it comes one layer earlier, and widens the 3x3 layer of its own
 # block too: 483 against 427, 1027 against 971.
 #
-# 483 and 1027 are also what Araujo, Norris and Sim (Distill 2019) print, who collected many such figures. Two more of theirs
-# with your function, and all against an image of 224 pixels:
+# 483 and 1027 are also what Araujo, Norris and Sim (Distill 2019) print. Two more of theirs with your function, and all
+# against an image of 224 pixels:
 
 # %%
 from segcourse.figures.receptive_field import field_bars
@@ -537,8 +546,7 @@ words = f"Bars of the receptive field in pixels: {words}; a line marks an image 
 show(field_bars(networks, image=224), words)
 
 # %% [markdown]
-# From MobileNet on, the field is larger than such an image. That does not mean that an output *uses* all of it; we come to
-# that.
+# From MobileNet on, the field is larger than such an image. Whether an output *uses* all of it is another question.
 #
 # ## After upsampling, the phase decides
 #
@@ -551,34 +559,42 @@ from segcourse.figures.receptive_field import phases
 from segcourse.receptive_field import Field
 
 down, up = Layer(3, stride=2, padding=1), Layer(3, stride=2, padding=1, transposed=True)
-field = Field.of([down, up])
+field = Field.of([down, up])  # a chain again, but with one field for each phase
 even, odd = field.sizes
 words = f"For 8 outputs the pixels seen: {even} for even outputs, {odd} for odd ones."
 show(phases(field, outputs=8), words)
 
 # %% [markdown]
 # Even outputs read one coarse unit, odd outputs read two. So after a decoder there is no such thing as *the* field.
-# FCN-8s (lesson 04) puts a 7x7 layer on VGG-16 and enlarges by 2, by 2 and by 8; each of its 32 phases sees its own
-# share.
+# FCN-8s (lesson 04) puts a 7x7 layer on VGG-16 and enlarges by 2, by 2 and by 8: 32 phases.
 
 # %%
-vgg_layers = [Layer(3, padding=1) for _ in range(13)]
-for place in (2, 5, 9, 13, 17):  # where the poolings stand
-    vgg_layers.insert(place, Layer(2, stride=2))
+from collections import Counter
+
+vgg_layers = []
+for convolutions in (2, 2, 3, 3, 3):
+    vgg_layers += convolutions * [Layer(3, padding=1)] + [Layer(2, stride=2)]
 dense = Layer(7)
 double = Layer(4, stride=2, transposed=True)
 eightfold = Layer(16, stride=8, transposed=True)
-sizes = Field.of([*vgg_layers, dense, double, double, eightfold]).sizes
 print("after pool5:", compound(vgg_layers).kernel)
 print("after the 7x7 layer:", compound([*vgg_layers, dense]).kernel)
-print(f"after upsampling: {len(sizes)} phases that see {min(sizes)} to {max(sizes)} pixels")
+print("after doubling once:", dict(Counter(Field.of([*vgg_layers, dense, double]).sizes)))
+whole = Field.of([*vgg_layers, dense, double, double, eightfold])
+print("after all three, pixels seen and in how many phases:", dict(sorted(Counter(whole.sizes).items())))
 
 # %% [markdown]
+# A kernel of 4 with stride 2 gives every output two units to read, so doubling once makes no difference in size. Later some
+# outputs read two units that see the same pixels, others two that do not: eight of the 32 phases see 436 pixels, the
+# others 468. (FCN-8s also adds scores from earlier layers, by skips. They see less, and lie inside.)
+#
 # ## Which pixels are really read
 #
-# A field reaches from the first pixel that is read to the last. Not every pixel between them need be read: a dilation,
-# or a stride that is larger than the kernel, steps over some. Then neighbouring outputs look at different pixels, and
-# their results can disagree like the squares of a chessboard (*gridding*; lesson 07).
+# A field reaches from the first pixel that is read to the last. Not every pixel between them need be read.
+#
+# - A *stride larger than the kernel* steps over places that then no output of the layer reads.
+# - A *dilation* steps over places that other outputs read. With dilation 2 in every layer, neighbouring outputs have no
+#   pixel in common, and their results can disagree like the squares of a chessboard (*gridding*; lesson 07).
 #
 # ### Exercise, a stretch: the pixels that are really read (3 points)
 #
@@ -587,11 +603,11 @@ print(f"after upsampling: {len(sizes)} phases that see {min(sizes)} to {max(size
 
 # %%
 def pixels_seen(position, layers):
-    """Return the pixels that output `position` really reads, in order, each once.
+    """Return the pixels that output `position` really reads, each once.
 
     position: which output, counted from 0.
     layers: a list of (kernel, stride, padding, dilation), the first layer first.
-    Returns a sorted list of whole numbers.
+    Returns a list of whole numbers, in any order.
     Example: pixels_seen(3, [(3, 1, 2, 2)]) is [1, 3, 5].
     """
     # BEGIN SOLUTION
@@ -618,58 +634,27 @@ words = "; ".join(f"{name}: {read_share(seen):.0%} read" for name, seen in patte
 show(touched(patterns), f"Squares of 7, 13 and 15 pixels, filled where read. {words}.")
 
 # %% [markdown]
-# Dilations 2, 2, 2 share a factor, and more than two thirds of the pixels are never read. Dilations 1, 2, 4 reach further
-# and leave no hole.
+# Dilations 2, 2, 2 share a factor, and more than two thirds of the pixels are not read by this output. Dilations 1, 2, 4
+# reach further and leave no hole.
 #
 # ## How much each pixel counts
 #
-# The field says which pixels *can* change an output. It does not say by how much. A pixel at a corner of the field is
-# reached by a single way through the layers; a pixel in the middle by very many. Luo et al. (2016) measured the
-# gradient of an output with respect to every pixel and called the region where it is not small the **effective
-# receptive field**.
+# The field says which pixels *can* change an output, not by how much. A pixel at a corner of the field is reached by a
+# single way through the layers; a pixel in the middle by very many. Luo et al. (2016) took the gradient of an output with
+# respect to every pixel and called the region where it is not small the **effective receptive field**.
 #
-# Take L layers of 3x3 with equal weights. Each layer blurs the gradient once more; after a few the blurs add up to a
-# bell curve, whose width grows with $\sqrt{L}$, while the field grows with L. So the share that counts shrinks like
-# $1/\sqrt{L}$. As the side of the effective field we take the root of the number of pixels whose gradient is above
-# 4.55 % of the largest (their rule).
+# In a stack of L layers of 3x3, each layer blurs the gradient once more. The blurs add up to a bell curve, whose width
+# grows with $\sqrt{L}$, while the field grows with L. So the share of the field that counts should shrink like $1/\sqrt{L}$.
+#
+# Three untrained networks of each depth tell. `effective_field` returns the gradient's *square*, averaged over 8 images of
+# noise. `effective_size` takes the root, counts the pixels above 4.55 % of the largest, and returns the side of a square of
+# so many. (The threshold is Luo et al.'s; to measure it from the largest value is our choice.)
 
 # %%
+from segcourse.figures.receptive_field import field_maps, plain_stack, ratio_lines
 from segcourse.receptive_field import effective_field, effective_size
 
-
-def averaging_stack(depth):
-    """Return `depth` 3x3 layers with one channel that average."""
-    layers = [same_conv(3) for _ in range(depth)]
-    for layer in layers:
-        nn.init.constant_(layer.weight, 1 / 9)
-    return nn.Sequential(*layers).double()
-
-
 depths = [4, 8, 16, 32]
-equal = []
-for depth in depths:
-    field = 1 + 2 * depth
-    image = torch.zeros(1, 1, field, field).double()
-    side = effective_size(effective_field(averaging_stack(depth), image))
-    equal.append(side / field)
-    print(f"{depth:2} layers: field {field}, effective {side:.1f}, ratio {equal[-1]:.2f}")
-
-# %% [markdown]
-# Real layers have random weights at first, several channels and a ReLU. Three networks of each depth, each with its own
-# weights; the gradient is averaged over 8 images of noise.
-
-
-# %%
-def plain_stack(depth, channels=8):
-    """Return `depth` untrained 3x3 layers, each with a ReLU; images have 3 channels."""
-    layers = []
-    for index in range(depth):
-        before = channels if index else 3
-        layers += [nn.Conv2d(before, channels, 3, padding=1, bias=False), nn.ReLU()]
-        nn.init.kaiming_normal_(layers[-2].weight)
-    return nn.Sequential(*layers)
-
-
 runs = []  # for each seed the maps of the four depths
 for seed in range(3):
     torch.manual_seed(seed)
@@ -677,34 +662,32 @@ for seed in range(3):
     runs.append([effective_field(plain_stack(d), x) for d, x in zip(depths, images)])
 
 # %% tags=["nbval-ignore-output"]
-from segcourse.figures.receptive_field import field_maps
-
 maps = {f"{depth} layers": squared for depth, squared in zip(depths, runs[0])}
 sides = {name: effective_size(squared) for name, squared in maps.items()}
-words = "; ".join(f"{name}: effective {side:.0f}" for name, side in sides.items())
+words = "; ".join(f"{name}: effective {side:.1f}" for name, side in sides.items())
 words = f"Maps of the gradient over fields of 9, 17, 33 and 65, fading outwards. {words}."
 show(field_maps(maps, sides), words)
 
-# %% tags=["nbval-ignore-output"]
-from segcourse.figures.receptive_field import ratio_lines
+# %% [markdown]
+# Each map shows a whole field; the orange square is as large as the effective one. Now as a share of the field:
 
+# %% tags=["nbval-ignore-output"]
 ratios = [[effective_size(squared) / squared.shape[-1] for squared in run] for run in runs]
-words = "; ".join(", ".join(f"{ratio:.2f}" for ratio in run) for run in [*ratios, equal])
-words = f"Ratios at 4, 8, 16 and 32 layers, falling, three random stacks and equal weights: {words}."
-lines = {"random weights, ReLU (3 seeds)": ratios, "equal weights": [equal]}
-show(ratio_lines(depths, lines), words)
+words = "; ".join(", ".join(f"{ratio:.2f}" for ratio in run) for run in ratios)
+words = f"Effective field over field at 4, 8, 16 and 32 layers, falling, for three seeds: {words}."
+show(ratio_lines(depths, {"untrained, 3 seeds": ratios}), words)
 
 # %%
 falls = [run == sorted(run, reverse=True) for run in ratios]
-growth = [run[3] * 65 / (run[1] * 17) for run in ratios]  # sides: 32 layers against 8
+growth = [effective_size(run[3]) / effective_size(run[1]) for run in runs]  # 32 layers against 8
 print("the ratio falls with every doubling of the depth, in each seed:", falls)
 print("four times as deep, about twice as wide:", [1.7 < factor < 2.3 for factor in growth])
 
 # %% [markdown]
-# Two warnings before you conclude that large fields are an illusion.
-#
-# **The square root is about layers of stride 1.** Pooling makes every later step longer. Measure VGG-16, untrained, on
-# pieces of a photograph (NASA, public domain): its effective field is about 0.7 of the 212 pixels wide.
+# Two warnings. **The square root is about layers of stride 1.** Pooling makes every later step longer: in VGG-16,
+# untrained, on pieces of a photograph (NASA, public domain), the effective field is about 0.7 of the 212 pixels wide.
+# The less a pixel counts, the darker it is. The squares are not in the middle, for the output is (4, 4) of 8 x 8, and its
+# centre pixel 143.5.
 
 # %% tags=["nbval-ignore-output"]
 from segcourse.figures.receptive_field import field_on_picture
@@ -717,16 +700,17 @@ torch.manual_seed(0)
 vgg = vgg16_features(width=8).eval()
 squared = effective_field(vgg, (pieces - pieces.mean()) / pieces.std())  # for output (4, 4)
 
-side, centre = effective_size(squared), compound(vgg_layers).centre(4)
+side = effective_size(squared)
+centre = compound(vgg_layers).centre(4)  # 4 * 32 + 15.5
 squares = {"field": (vgg_field, centre), "effective": (side, centre)}
-words = f"A portrait, as strong as its pixels count; squares of 212 and {side:.0f} pixels."
+words = f"A portrait, dark where pixels hardly count; squares of 212 and {side:.0f} pixels."
 show(field_on_picture(astronaut()[:256, 96:352], squares, squared), words)
 
 # %% [markdown]
-# **What training does to it depends on the task.** Luo et al. saw it grow. We trained eight 3x3 layers (field 17, effective
-# 13.5 to 13.9 before) to label coloured blobs, three times each. With little noise the colour of a pixel decides, and the
-# effective field shrank to 10.1, 10.2 and 11.2. With heavy noise the neighbours are needed, and it stayed where it was: 13.7,
-# 13.8 and 13.9. (The script is `benchmarks/experiments/01_effective_field_in_training.py`.)
+# **What training does to it depends on the task.** Luo et al. saw it grow. We trained eight 3x3 layers (effective 13.5 to
+# 13.9 before) to label coloured blobs, three times each. With little noise a pixel's own colour decides, and it shrank to
+# 10.1, 10.2 and 11.2. With heavy noise the neighbours are needed, and it stayed: 13.7, 13.8 and 13.9. (The script is
+# `benchmarks/experiments/01_effective_field_in_training.py`.)
 #
 # ## What slides often get wrong
 #
@@ -735,7 +719,7 @@ show(field_on_picture(astronaut()[:256, 96:352], squares, squared), words)
 # | "The field of L layers of 3x3 is 1 + 2L." | Only for stride 1 and dilation 1. With stride 2 in the first of three it is 11, not 7; two layers, a 2x2 pooling and two more see 14, not 9. |
 # | "Dilations 1, 2, 4 have the fields 3, 7, 15." | One behind the other, yes. Each on its own sees 3, 5, 9; side by side they see 9. |
 # | "Padding enlarges the receptive field." | It moves the field. What it enlarges is the map. |
-# | "Two 3x3 layers are a 5x5 layer." | They see as much. They have 18 weights, not 25: every pair is some 5x5 kernel, but few 5x5 kernels are such a pair. |
+# | "Two 3x3 layers are a 5x5 layer." | They see as much. With nothing between them (a ReLU ends it), every pair is some 5x5 kernel; but it has 18 weights, not 25, and few 5x5 kernels are such a pair. |
 # | "Inception-v3 has a receptive field of 75." | 75 is the smallest image; the field is 1311. |
 
 # %%
@@ -749,7 +733,7 @@ print("without padding:", my_field(3 * [(3, 1, 0, 1)]), "and with:", my_field(3 
 
 # %% [markdown]
 # That every pair of 3x3 layers (one channel, nothing between them) is a 5x5 layer: put an impulse through, and you hold
-# its kernel.
+# its kernel, turned upside down and left to right, as `conv2d` does not mirror its kernel. `flip` turns it back.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -787,7 +771,7 @@ quiz.effective_size()
 # %% [markdown]
 # ## Summary
 #
-# - Backwards, a layer is $D_\text{in} = S\,(D_\text{out} - 1) + K$; a chain of layers is one layer with its own K, S and P.
+# - Backwards, a layer is $n_\text{in} = S\,(n_\text{out} - 1) + K$; a chain of layers is one layer with its own K, S and P.
 # - A layer adds (K - 1) D jumps to the field; the jump is the product of the strides *before* it.
 # - Padding moves the field. Branches lie on top of each other: the largest counts. After upsampling, phases differ.
 # - K answers how far an output can see, K - 2P how small the image may be.
@@ -807,5 +791,5 @@ quiz.effective_size()
 # ## Where next
 #
 # [02 Transposed convolution](02_transposed.ipynb) shows what the upsampling layers compute, and
-# [03 Convolutionalizing dense layers](03_convolutionalize.ipynb) uses D_in = 32 D_out + 43 the other way: what does a
+# [03 Convolutionalizing dense layers](03_convolutionalize.ipynb) uses n_in = 32 n_out + 43 the other way: what does a
 # classifier return on an image that is larger than it was made for?

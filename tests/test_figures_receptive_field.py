@@ -18,6 +18,7 @@ from torch import nn
 from segcourse.figures import receptive_field as figures
 from segcourse.plots import OKABE_ITO, png, use_style
 from segcourse.receptive_field import Field, Layer, reached
+from segcourse.tracing import trace
 
 
 def random_chain(seed: int) -> list[Layer]:
@@ -87,6 +88,25 @@ def test_words_count_padding_and_holes() -> None:
     assert words == "Output 1 sees 5 pixels, 1 to 5 of a row of 10; centre 3, jump 1. 2 of them are not read: holes."
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_words_add_up_to_what_the_gradient_reaches(seed: int) -> None:
+    layers, image = random_chain(seed), 40
+    position = seed % figures.lengths(layers, image)[-1]
+    words = figures.ladder_words(layers, position, image)
+    hidden = re.search(r"(\d+) in the image (?:is|are) reached only through padding", words)
+    inside = {i for i in reached(layers, position)[-1] if 0 <= i < image}
+    counted = len(inside) - (int(hidden[1]) if hidden else 0)
+    assert counted == len(by_gradient(layers, position, image))
+
+
+def test_words_of_the_widget_count_what_padding_hides() -> None:
+    # By hand: of the 23 pixels 3 to 25 two lie outside, and 22 and 23 belong to a padded unit of layer 2 alone.
+    words = figures.play_words(2, 5, 4, 0, 3)
+    assert "23 pixels, 3 to 25 of a row of 24" in words
+    assert "2 of them lie in the padding. 2 in the image are reached only through padding" in words
+    assert words.endswith("A unit of layer 2 sees 15 pixels.")
+
+
 PLAYS = list(itertools.product((0, 4), (1, 5), (1, 4), (0, 4), (1, 3)))
 
 
@@ -115,7 +135,7 @@ def test_nothing_of_the_widget_is_cut_off(setting: tuple[int, ...]) -> None:
 
 def test_widget_shows_the_last_output_where_there_are_few() -> None:
     words = figures.play_words(4, 5, 4, 0, 3)
-    shown = int(re.match(r"There is no output 4\. Output (\d)", words)[1])
+    shown = int(re.match(r"There is no output 4; shown is the last one, (\d)\. Output \1", words)[1])
     layers = [Layer(3, padding=1), Layer(5, 4, 0, 3), Layer(3, padding=1)]
     assert shown == figures.lengths(layers, figures.PLAY_IMAGE)[-1] - 1
     assert figures.play(4, 5, 4, 0, 3) == figures.play(shown, 5, 4, 0, 3)
@@ -156,7 +176,13 @@ def test_field_maps_draws_the_effective_square() -> None:
     squares = [next(p for p in axes.patches if isinstance(p, Rectangle)) for axes in figure.axes]
     assert [square.get_width() for square in squares] == [7.0, 9.5]
     assert [s.get_x() + s.get_width() / 2 for s in squares] == [8, 16]
-    assert "field 33, effective 10" in figure.axes[1].get_title()
+    assert "field 33, effective 9.5" in figure.axes[1].get_title()
+
+
+def test_plain_stack_keeps_the_size_and_has_the_field_of_its_depth() -> None:
+    model = figures.plain_stack(5, channels=4)
+    assert model(torch.zeros(2, 3, 9, 13)).shape == (2, 4, 9, 13)
+    assert trace(model, (3, 32, 40))[""][0].size == 11  # 1 + 2 L
 
 
 def test_ratio_lines_and_their_guide() -> None:
@@ -173,5 +199,6 @@ def test_picture_fades_where_the_map_is_small() -> None:
     figure = figures.field_on_picture(picture, {"field": (40, 31.5)}, bell(64, 8))
     shown = figure.axes[0].images[0].get_array()
     assert shown[32, 32].max() == 100
-    assert shown[0, 0].min() == pytest.approx(100 * 0.2 + 255 * 0.8, abs=1)
+    assert shown[0, 0].max() == 20
+    assert 20 < shown[32, 20].max() < shown[32, 26].max() < 100
     assert len(png(figure)) > 1000

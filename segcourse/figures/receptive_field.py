@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from torch import Tensor, nn
 
 from segcourse.plots import OKABE_ITO, png
 from segcourse.receptive_field import Field, Layer, compound, footprint, output_size, reached
@@ -13,7 +14,6 @@ from segcourse.receptive_field import Field, Layer, compound, footprint, output_
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from torch import Tensor
 
 BOX = 0.84
 """Side of a unit in a ladder, in pixels of the image."""
@@ -31,12 +31,23 @@ def lengths(layers: Sequence[Layer], image: int) -> list[int]:
     return sizes
 
 
+def really_read(layers: Sequence[Layer], position: int, image: int) -> list[frozenset[int]]:
+    """What an output reads of real units at each level, from the output back to the image: L + 1 sets.
+
+    `reached` counts as if the image had no end. Here a place in the padding holds a zero and reads nothing.
+    """
+    sizes, levels = lengths(layers, image), [frozenset({position})]
+    for layer, size in zip(reversed(layers), reversed(sizes[:-1])):
+        levels.append(frozenset(i for unit in levels[-1] for i in layer.inputs(unit) if 0 <= i < size))
+    return levels
+
+
 def ladder(layers: Sequence[Layer], position: int, image: int, margin: int = 1) -> Figure:
     """Draw every level of a chain of layers as a row of boxes, the image at the bottom, and what one output reads.
 
     Each unit stands above the centre of its field, so that jump, start and half pixels can be seen. Strong boxes and
-    links are read. Dashed boxes lie in the padding: they hold a zero and read nothing, so what the field owes to them
-    alone is pale.
+    links are read. Pale ones count for the field's size only: a dashed box lies in the padding, holds a zero and reads
+    nothing; a pale box with a full border is a real unit that is reached only through padding.
 
     Args:
         layers: the chain; no layer transposed.
@@ -52,11 +63,10 @@ def ladder(layers: Sequence[Layer], position: int, image: int, margin: int = 1) 
     axes.set_axis_off()
     axes.set(xlim=(-margin - 0.6, image + margin - 0.4), ylim=(-0.65, len(layers) + 0.3))
     centres = [compound(layers[:level]).centre for level in range(len(layers) + 1)]
-    field = reached(layers, position)[::-1]
+    field, truly = reached(layers, position)[::-1], really_read(layers, position, image)[::-1]
     sizes = lengths(layers, image)
-    read = {position}
     for level in reversed(range(len(layers) + 1)):
-        place, seen, inside = centres[level], field[level], range(sizes[level])
+        place, seen, read, inside = centres[level], field[level], truly[level], range(sizes[level])
         _boxes(axes, [place(i) for i in inside if i not in seen], level, "white", "solid")
         _boxes(axes, [place(i) for i in seen & set(inside) - read], level, PALE, "solid")
         _boxes(axes, [place(i) for i in read], level, OKABE_ITO["sky"], "solid")
@@ -71,7 +81,6 @@ def ladder(layers: Sequence[Layer], position: int, image: int, margin: int = 1) 
             for units, colour in ((seen - read, PALE), (read, OKABE_ITO["blue"])):
                 ends = [(place(i), below(j)) for i in units for j in layers[level - 1].inputs(i)]
                 _links(axes, ends, level, colour)
-            read = {j for i in read for j in layers[level - 1].inputs(i)} & set(range(sizes[level - 1]))
     for pixel in range(0, image, 1 if image <= 20 else 4):
         axes.text(pixel, -0.55, str(pixel), ha="center", fontsize=8)
     return figure
@@ -105,11 +114,15 @@ def ladder_words(layers: Sequence[Layer], position: int, image: int) -> str:
         f"centre {whole.centre(position):g}, jump {whole.stride}."
     )
     outside = sum(not 0 <= i < image for i in range(first, last + 1))
-    holes = whole.kernel - len(reached(layers, position)[-1])
+    pixels = reached(layers, position)[-1]
+    holes = whole.kernel - len(pixels)
+    hidden = len({i for i in pixels if 0 <= i < image} - really_read(layers, position, image)[-1])
     if outside:
         words += f" {outside} of them lie{'s' if outside == 1 else ''} in the padding."
     if holes:
         words += f" {holes} of them {'is' if holes == 1 else 'are'} not read: holes."
+    if hidden:
+        words += f" {hidden} in the image {'is' if hidden == 1 else 'are'} reached only through padding, to no effect."
     return words
 
 
@@ -135,8 +148,8 @@ def play_words(position: int, kernel: int, stride: int, padding: int, dilation: 
     """Say what `play` shows."""
     layers = _play_layers(kernel, stride, padding, dilation)
     shown = _play_position(layers, position)
-    words = ladder_words(layers, shown, PLAY_IMAGE)
-    return words if shown == position else f"There is no output {position}. {words}"
+    words = f"{ladder_words(layers, shown, PLAY_IMAGE)} A unit of layer 2 sees {compound(layers[:2]).kernel} pixels."
+    return words if shown == position else f"There is no output {position}; shown is the last one, {shown}. {words}"
 
 
 # ---------------------------------------------------------------- fields of networks, holes, phases
@@ -208,8 +221,18 @@ def phases(field: Field, outputs: int) -> Figure:
 # ---------------------------------------------------------------- effective fields
 
 
+def plain_stack(depth: int, channels: int = 8) -> nn.Sequential:
+    """`depth` untrained 3x3 layers of stride 1, each with a ReLU, for images with 3 channels: something to measure."""
+    layers: list[nn.Module] = []
+    for before in (3, *[channels] * (depth - 1)):
+        convolution = nn.Conv2d(before, channels, 3, padding=1, bias=False)
+        nn.init.kaiming_normal_(convolution.weight)
+        layers += [convolution, nn.ReLU()]
+    return nn.Sequential(*layers)
+
+
 def field_maps(maps: Mapping[str, Tensor], sides: Mapping[str, float]) -> Figure:
-    """Draw maps of squared gradients as their square roots, each over its whole theoretical field.
+    """Draw maps of squared gradients as their square roots, each over its whole field.
 
     The solid square has the area of the effective field, whose side is given; the picture's edge is the field's.
     """
@@ -222,14 +245,14 @@ def field_maps(maps: Mapping[str, Tensor], sides: Mapping[str, float]) -> Figure
         axes.imshow(squared.sqrt().cpu().numpy(), cmap="Greys")
         corner = (size - 1) / 2 - side / 2
         axes.add_patch(Rectangle((corner, corner), side, side, fill=False, linewidth=2, color=OKABE_ITO["vermilion"]))
-        axes.set(title=f"{name}\nfield {size}, effective {side:.0f}", xticks=[], yticks=[])
+        axes.set(title=f"{name}\nfield {size}, effective {side:.1f}", xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_visible(True)
     return figure
 
 
 def ratio_lines(depths: Sequence[int], ratios: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
-    """Draw effective over theoretical field against depth, both axes logarithmic, a mark for every seed.
+    """Draw the effective field as a share of the field against depth, both axes logarithmic, a mark for every seed.
 
     Args:
         depths: numbers of layers.
@@ -247,7 +270,7 @@ def ratio_lines(depths: Sequence[int], ratios: Mapping[str, Sequence[Sequence[fl
     low = min(run[0] for runs in ratios.values() for run in runs)
     guide = [0.8 * low * (depths[0] / depth) ** 0.5 for depth in depths]
     axes.plot(depths, guide, "--", color="black", label="slope of 1 / sqrt(depth)")
-    axes.set(xscale="log", yscale="log", xlabel="3x3 layers", ylabel="effective / theoretical")
+    axes.set(xscale="log", yscale="log", xlabel="3x3 layers", ylabel="effective / field")
     axes.set_xticks(depths, [str(depth) for depth in depths])
     ticks = (0.2, 0.3, 0.5, 0.7, 1.0)
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
@@ -257,7 +280,7 @@ def ratio_lines(depths: Sequence[int], ratios: Mapping[str, Sequence[Sequence[fl
 
 
 def field_on_picture(picture: np.ndarray, squares: Mapping[str, tuple[float, float]], squared: Tensor) -> Figure:
-    """Draw a picture as strong as each pixel counts, the rest fading to white, and square fields with their names.
+    """Draw a picture as strong as each pixel counts, the rest fading to black, and square fields with their names.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -271,8 +294,7 @@ def field_on_picture(picture: np.ndarray, squares: Mapping[str, tuple[float, flo
     figure = Figure(figsize=(5.2, 5.2))
     axes = figure.subplots()
     weight = F.avg_pool2d(squared.sqrt()[None], 9, 1, 4)[0].cpu().numpy()[..., None]
-    weight = 0.2 + 0.8 * weight / weight.max()
-    axes.imshow((picture * weight + 255 * (1 - weight)).astype(np.uint8))
+    axes.imshow((picture * (0.2 + 0.8 * weight / weight.max())).astype(np.uint8))
     for name, (side, centre) in squares.items():
         corner = centre - side / 2
         for colour, width, line in (("black", 3, "-"), ("white", 1.2, "--" if "effective" in name else "-")):
