@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +175,3 @@ def _agree_tensor(expected: torch.Tensor, got: Any) -> Mismatch | None:
 def same_value(a: Any, b: Any) -> bool:
     """Tell whether two outputs are the same, by the rules of `agree`."""
     return agree(a, b) is None
-
-
-Comparison = Callable[[Any, Any], Mismatch | None]

@@ -14,7 +14,7 @@ import math
 import random
 import textwrap
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -109,7 +109,6 @@ class Exercise:
     """How long one call may take."""
     property: str = ""
     """What must hold of a right answer, in words: shown with a failing case in place of the right answer."""
-    tags: frozenset[str] = field(default_factory=frozenset)
 
     def draw_cases(self, seed: int, count: int | None = None) -> list[Case]:
         """Return `count` cases (by default `runs`): the examples, then fresh ones that the seed determines."""

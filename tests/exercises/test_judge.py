@@ -10,7 +10,7 @@ import torch
 
 from segcourse.exercises.compare import Mismatch
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
-from segcourse.exercises.guard import Ran, run_here
+from segcourse.exercises.guard import PRINTED, Ran, run_here
 from segcourse.exercises.judge import Failure, Outcome, Verdict, judge, weight
 from segcourse.exercises.render import failure_grids, verdict_card
 
@@ -161,6 +161,17 @@ def test_loop_that_swallows_the_interrupt_is_stopped_too() -> None:
                 continue
 
     assert "never ends" in words(stubborn)
+
+
+def test_endless_printing_is_stopped_and_not_kept() -> None:
+    def prints(image, factor):
+        while True:
+            print("x" * 10_000)
+
+    found = verdict(prints)
+    assert found.failure is not None
+    assert found.failure.ran.kind == "timeout"
+    assert len(run_here(SCALE, lambda image, factor: print("x" * 10_000))(SCALE.draw_cases(0)[0]).printed) == PRINTED
 
 
 def test_an_interrupt_by_the_user_passes_through() -> None:
