@@ -22,6 +22,8 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from segcourse.receptive_field import output_size
+
 Pair = tuple[int, int]
 IntOrPair = int | Pair
 
@@ -30,21 +32,6 @@ MAX_ENTRIES = 10_000_000
 
 
 # --- sizes -------------------------------------------------------------------------------------------
-
-
-def conv_output_size(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
-    """Length of one axis after a convolution: `floor((size + 2p - d(k-1) - 1) / s) + 1`.
-
-    Dumoulin & Visin 2016, section 5.1. Raises ValueError where the kernel does not fit.
-    """
-    _require_layer(size, kernel, stride, padding, dilation)
-    extent = dilation * (kernel - 1) + 1
-    if size + 2 * padding < extent:
-        raise ValueError(
-            f"a kernel that spans {extent} does not fit into {size} + 2·{padding}; "
-            "take a larger input, more padding or a smaller kernel"
-        )
-    return (size + 2 * padding - extent) // stride + 1
 
 
 def conv_transpose_output_size(
@@ -81,10 +68,11 @@ def input_sizes(output: int, kernel: int, stride: int = 1, padding: int = 0, dil
 def output_padding_for(size: int, kernel: int, stride: int = 1, padding: int = 0, dilation: int = 1) -> int:
     """The output_padding that makes the transposed convolution return to length `size`.
 
-    It is what the floor in `conv_output_size` dropped: `(size + 2p - d(k-1) - 1) mod s` (Dumoulin & Visin
+    It is what the floor in `output_size` dropped: `(size + 2p - d(k-1) - 1) mod s` (Dumoulin & Visin
     2016, section 4.6, where it is called a). Raises ValueError where the kernel does not fit into `size`.
     """
-    conv_output_size(size, kernel, stride, padding, dilation)
+    _require_layer(size, kernel, stride, padding, dilation)
+    output_size(size, kernel, stride, padding, dilation)  # refuses a kernel that does not fit
     return (size + 2 * padding - dilation * (kernel - 1) - 1) % stride
 
 
@@ -133,7 +121,9 @@ def conv_matrix(
     paddings = _rows_and_columns(padding, ndim, "padding", 0)
     dilations = _rows_and_columns(dilation, ndim, "dilation", 1)
     axes = list(zip(size, kernel, strides, paddings, dilations))
-    places = math.prod(conv_output_size(*axis) for axis in axes)
+    for axis in axes:
+        _require_layer(*axis)
+    places = math.prod(output_size(*axis) for axis in axes)
     shape = (c_out, places, c_group, math.prod(kernel))  # one entry each, in the order of W's rows and columns
     if (entries := math.prod(shape)) > MAX_ENTRIES:
         raise ValueError(
@@ -166,7 +156,7 @@ def _pixel_under_tap(axes: list[tuple[int, int, int, int, int]], device: torch.d
     """
     along = []
     for n, k, s, p, d in axes:
-        output = torch.arange(conv_output_size(n, k, s, p, d), device=device)[:, None]
+        output = torch.arange(output_size(n, k, s, p, d), device=device)[:, None]
         tap = torch.arange(k, device=device)
         position = output * s - p + tap * d  # the whole of convolution arithmetic is in this line
         along.append(position.where((position >= 0) & (position < n), -1))

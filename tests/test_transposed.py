@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from segcourse import transposed as T
+from segcourse.receptive_field import output_size
 
 CONV = {1: F.conv1d, 2: F.conv2d}
 CONV_TRANSPOSE = {1: F.conv_transpose1d, 2: F.conv_transpose2d}
@@ -195,7 +196,7 @@ layer = {
 def test_sizes_are_pytorchs(size, kernel, stride, padding, dilation):
     assume(size + 2 * padding >= dilation * (kernel - 1) + 1)
     x, w = torch.zeros(1, 1, size), torch.zeros(1, 1, kernel)
-    out = T.conv_output_size(size, kernel, stride, padding, dilation)
+    out = output_size(size, kernel, stride, padding, dilation)
     assert out == F.conv1d(x, w, None, stride, padding, dilation).shape[2]
     # All sizes that give this output, by trying every one.
     same = [
@@ -213,10 +214,10 @@ def test_sizes_are_pytorchs(size, kernel, stride, padding, dilation):
 
 def test_sizes_of_the_lesson():
     # Worked by hand: kernel 5, stride 3, padding 2; kernel 3, stride 2, padding 1
-    assert [T.conv_output_size(n, 5, 3, 2) for n in (15, 16, 17, 18, 19)] == [5, 6, 6, 6, 7]
+    assert [output_size(n, 5, 3, 2) for n in (15, 16, 17, 18, 19)] == [5, 6, 6, 6, 7]
     assert T.input_sizes(6, 5, 3, 2) == range(16, 19)
     assert [T.output_padding_for(n, 5, 3, 2) for n in (16, 17, 18)] == [0, 1, 2]
-    assert [T.conv_output_size(n, 3, 2, 1) for n in (5, 6, 7, 8)] == [3, 3, 4, 4]
+    assert [output_size(n, 3, 2, 1) for n in (5, 6, 7, 8)] == [3, 3, 4, 4]
     assert [T.conv_transpose_output_size(3, 3, 2, 1, extra) for extra in (0, 1)] == [5, 6]
 
 
@@ -366,18 +367,18 @@ def test_nearest_and_bed_of_nails_are_transposed_convolutions(factor):
 def test_clear_errors():
     w3, w4 = torch.zeros(2, 3, 3), torch.zeros(2, 3, 3, 5)
     for call, error, says in (
-        (lambda: T.conv_output_size(4, 5), ValueError, "does not fit"),
-        (lambda: T.conv_output_size(4, 3, stride=0), ValueError, "stride must be at least 1"),
-        (lambda: T.conv_output_size(4, 2.5), TypeError, "kernel must be a whole number"),
+        (lambda: T.output_padding_for(4, 3, stride=0), ValueError, "stride must be at least 1"),
+        (lambda: T.output_padding_for(4, 2.5), TypeError, "kernel must be a whole number"),
         (lambda: T.conv_transpose_output_size(2, 3, 2, 1, 2), ValueError, "output_padding must be in 0..1"),
         (lambda: T.conv_transpose_output_size(1, 3, 1, 2), ValueError, "crops everything"),
-        (lambda: T.output_padding_for(2, 5), ValueError, "does not fit"),
+        (lambda: T.output_padding_for(2, 5), ValueError, "smaller than the kernel"),
         (lambda: T.conv_matrix(torch.zeros(3, 3), 5), ValueError, "weight must be"),
         (lambda: T.conv_matrix(w3, (5, 5)), ValueError, "input_size must be one number"),
         (lambda: T.conv_matrix(w4, (5, 5, 5)), ValueError, "or a pair"),
         (lambda: T.conv_matrix(w4, (5, 9), stride=(1, 2.0)), TypeError, "stride must be a whole number"),
         (lambda: T.conv_matrix(w4, (5, 9), groups=4), ValueError, "groups must divide the 2 output channels"),
-        (lambda: T.conv_matrix(w4, (5, 3)), ValueError, "does not fit"),
+        (lambda: T.conv_matrix(w4, (5, 3)), ValueError, "smaller than the kernel"),
+        (lambda: T.conv_matrix(torch.zeros(2, 3, 0), 5), ValueError, "kernel must be at least 1"),
         (lambda: T.conv_matrix(w4, (10_000, 10_000)), ValueError, "take a smaller input"),
         (lambda: T.conv_transpose(torch.zeros(1, 3, 4), w4), ValueError, "one axis more"),
         (lambda: T.conv_transpose(torch.zeros(1, 3, 4), w3), ValueError, "begin with as many"),

@@ -13,6 +13,7 @@ from segcourse import transposed
 from segcourse.exercises import Lesson
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, draw_tensor
 from segcourse.exercises.quiz import Option, Question
+from segcourse.receptive_field import output_size
 
 STEM = "02_transposed"
 
@@ -432,7 +433,7 @@ def output_padding_for(size: int, kernel: int, stride: int, padding: int, dilati
 
 
 def _try_every_output_padding(size: int, kernel: int, stride: int, padding: int, dilation: int) -> int:
-    between = transposed.conv_output_size(size, kernel, stride, padding, dilation)
+    between = output_size(size, kernel, stride, padding, dilation)
     tries = {transposed_size(between, kernel, stride, padding, extra, dilation): extra for extra in range(stride)}
     return tries[size]
 
