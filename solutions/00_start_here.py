@@ -6,7 +6,7 @@
 # After this lesson you can
 # - name the shape of a batch of images, of a network's scores and of a mask, and get from each to the next;
 # - compute how many pixels a prediction has right and how much of a street is what, with void left out;
-# - predict the accuracy of a network that has learnt nothing;
+# - predict the accuracy of a predictor that never looks at the image;
 # - say what a semantic mask tells, what only instances tell, and what the sizes of the well-known data sets count.
 #
 # About 27 minutes to read and 33 to do; 9 points. Before: you have trained one image classifier in PyTorch, and you
@@ -45,8 +45,8 @@ doctor()
 # gives one of three answers:
 #
 # - ○ **not attempted**: the dots are still there;
-# - ✗ **not yet**: some input came out wrong. You see the smallest such input, what your function returned, and, if your
-#   mistake is a known one, its name and where to read again. The right answer is not shown;
+# - ✗ **not yet**: some input came out wrong. You see a small such input, what your function returned, and, if your
+#   mistake is a known one, what you did and where to read again. The right answer is not shown;
 # - ✓ **correct**: the points are yours. They stay yours, whatever you try later.
 #
 # Nothing is lost by checking often. For help, write one of these into a new cell (the **+** above the notebook), with
@@ -99,7 +99,7 @@ check.count_label(count_label)
 # %% [markdown]
 # **Break it on purpose.** Whether it was right or not: change the `==` in your function to `!=`, and run both cells
 # again. Read the answer from top to bottom: the outcome, what you did, where to read about it, how many inputs came out
-# right, the smallest input that fails with your result, and what a right answer has to fulfil. Then put `==` back and
+# right, a small input that fails with your result, and what a right answer has to fulfil. Then put `==` back and
 # check once more. Your point is safe.
 
 # %% [markdown]
@@ -133,14 +133,11 @@ print("shape of their masks (N, H, W):", tuple(scenes.masks[:4].shape), scenes.m
 # 144 x 192 = 27,648 decisions, where a classifier has to make one.
 
 # %%
-from segcourse.figures.start_here import scene_and_mask
+from segcourse.figures.start_here import richest_scene, scene_and_mask, scene_words
 
-void = (scenes.masks == VOID).sum(dim=(1, 2))  # void pixels in each scene
-number = max(range(len(scenes)), key=lambda i: (len(scenes.masks[i].unique()), void[i]))  # most classes, then most void
+number = richest_scene(scenes)  # the one with the most classes
 image, mask = scenes[number]
-present = ", ".join(scenes.classes[label] for label in mask.unique().tolist() if label != VOID)
-alt = f"Scene {number}, its mask and its void, {void[number]} of {mask.numel()} pixels. In the mask: {present}."
-show(scene_and_mask(image, mask, scenes.classes, scenes.palette), alt)
+show(scene_and_mask(image, mask, scenes.classes, scenes.palette), scene_words(scenes, number))
 
 # %% [markdown]
 # ### Void
@@ -153,14 +150,15 @@ show(scene_and_mask(image, mask, scenes.classes, scenes.palette), alt)
 # ### Look around
 #
 # Choose a scene, fade the mask in and out, and light one class. Void is striped. Which class is hard to see even with
-# the mask?
+# the mask? Guess, then light it; the line below the picture names the smallest. You need not read this cell: it only
+# puts the viewer together.
 
 # %%
 from functools import partial
 
 import ipywidgets as w
 
-from segcourse.figures.start_here import EVERY_CLASS, viewer_png, viewer_words
+from segcourse.figures.start_here import EVERY_CLASS, colour_key, viewer_png, viewer_words
 from segcourse.widgets import live_image
 
 controls = [
@@ -170,14 +168,16 @@ controls = [
 ]
 viewer = live_image(controls, partial(viewer_png, scenes), "576px", partial(viewer_words, scenes))
 alt = "Sliders for the scene and for the opacity of its mask, a choice of the class to light, and the picture. "
-show_widget(viewer, alt + viewer_words(scenes, number, 0.6, EVERY_CLASS))
+key = w.HTML(colour_key(scenes.classes, scenes.palette))
+show_widget(w.VBox([viewer, key]), alt + viewer_words(scenes, number, 0.6, EVERY_CLASS))
 
 # %% [markdown]
 # ## Scores become a mask
 #
 # A network does not return labels. For each pixel it returns one **score** for each class, a number that is high where
 # the network finds the class likely. With C classes the scores of a batch have the shape **(N, C, H, W)**: a stack of C
-# planes for each image. Here is a tiny one, with N = 1 image, C = 3 classes, H = 2 rows and W = 3 columns:
+# planes for each image. Axis 1, which held the three colours of an image, now holds one plane for each class. Here is a
+# tiny stack, with N = 1 image, C = 3 classes, H = 2 rows and W = 3 columns:
 
 # %%
 planes = [
@@ -194,6 +194,10 @@ print("the highest is the one of class", at_one_pixel.argmax().item())
 # %% [markdown]
 # Do the other five by hand: from left to right, the upper row is 0, 1, 2; the lower row is 1, 2, 2. That is the mask.
 # The index of the highest entry is called the **argmax**.
+#
+# You may know the **soft-max** from classifiers. It turns the scores of a pixel into probabilities: each score s
+# becomes exp(s), divided by the sum of these. From 0, 2, 6 it makes 0.002, 0.018, 0.980. The quiz will ask what that
+# means for the mask.
 #
 # The pixel was easy. Now do it for all pixels of all images at once, without a loop.
 
@@ -222,17 +226,23 @@ check.mask_from_scores(mask_from_scores)
 # convolutions and pooling make the maps smaller and the channels more, so that each entry sees more of the image. The
 # **decoder** brings the maps back to full size, so that every pixel gets its scores. Here is a toy of that kind:
 
+
 # %%
+def down(before, after):
+    """Half the height and width; the number of channels goes from before to after."""
+    return nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2))
+
+
+def up(before, after):
+    """Twice the height and width."""
+    larger = nn.Upsample(scale_factor=2, mode="bilinear")
+    return nn.Sequential(larger, nn.Conv2d(before, after, 3, padding=1), nn.ReLU())
+
+
 torch.manual_seed(0)
-layers = {
-    "down 1": nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-    "down 2": nn.Sequential(nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-    "down 3": nn.Sequential(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-    "up 1": nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(64, 32, 3, padding=1), nn.ReLU()),
-    "up 2": nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(32, 16, 3, padding=1), nn.ReLU()),
-    "scores": nn.Sequential(nn.Upsample(scale_factor=2, mode="bilinear"), nn.Conv2d(16, 11, 3, padding=1)),
-}
-network = nn.Sequential(OrderedDict(layers))
+encoder = {"down 1": down(3, 16), "down 2": down(16, 32), "down 3": down(32, 64)}
+decoder = {"up 1": up(64, 32), "up 2": up(32, 16), "scores": up(16, 11)[:-1]}  # no ReLU: scores may be negative
+network = nn.Sequential(OrderedDict(encoder | decoder))
 
 # %% [markdown]
 # `MaxPool2d(2)` halves height and width, `Upsample` doubles them, and the padded convolutions keep them. *Predict* the
@@ -252,22 +262,24 @@ for name, shape in shapes.items():
     print(f"{name:7s} {shape}")
 
 # %% [markdown]
-# The picture is drawn from these tensors. Each stage after the image shows the mean of its channels.
+# The picture is drawn from these tensors. In front of each stack lies the mean of its channels; each sheet stands for
+# four channels. The small maps are drawn larger than in proportion, but see how coarse their pixels are.
 
 # %%
 from segcourse.figures.start_here import encoder_decoder
 
 to_mask = yours_or_ours.mask_from_scores(mask_from_scores)
-guess = to_mask(stages[-1][1])  # (1, 144, 192)
+guess = to_mask(stages[-1][1])[0]  # (144, 192)
 way = ", ".join(f"{name} {' x '.join(map(str, shape[1:]))}" for name, shape in shapes.items())
-alt = f"One image on its way through encoder and decoder: {way}; at the end its mask."
-show(encoder_decoder(stages, scenes.colourize(guess[0])), alt)
+found = ", ".join(scenes.classes[label] for label in guess.unique().tolist())
+alt = f"One image on its way through encoder and decoder: {way}; at the end its mask, in which there is: {found}."
+show(encoder_decoder(stages, guess.numpy(), scenes.classes, scenes.palette), alt)
 
 # %% [markdown]
-# The network has learnt nothing yet, so its mask is nonsense. The shapes are right, though: scores (N, 11, H, W) go
-# into the loss together with a mask (N, H, W). And see what the encoder does to the picture: after "down 3" one entry
-# stands for 8 x 8 pixels, and whoever is smaller than that is hard to find again. How networks get the detail back is
-# what the lessons on decoders are about.
+# The network is not trained, so its mask is nonsense. The shapes are right, though: scores (N, 11, H, W) go into the
+# loss together with a mask (N, H, W). And see what the encoder does to the picture: after "down 3" there is one entry
+# for every 8 x 8 pixels (it sees more than these: lesson 01), and whoever is smaller than that is hard to find again.
+# How networks get the detail back is what the lessons on decoders are about.
 
 # %% [markdown]
 # ## Right pixels, without void
@@ -309,7 +321,7 @@ check.pixel_accuracy(pixel_accuracy)
 #
 # How much of a street is road, and how much is bicyclist? Count the labels, leave void out, and divide by the number of
 # labelled pixels. In the mask above (10 labelled pixels) class 0 has 3, class 1 has 1, class 2 has 3 and class 3 has 3:
-# shares 0.3, 0.1, 0.3, 0.3. PyTorch counts whole numbers with `torch.bincount`:
+# shares 0.3, 0.1, 0.3, 0.3. `torch.bincount` counts the whole numbers in a vector, that is, in a tensor with one axis:
 
 # %%
 print(torch.bincount(torch.tensor([0, 2, 2, 5]), minlength=8))  # how many 0, how many 1, and so on up to 7
@@ -335,7 +347,8 @@ check.class_shares(class_shares)
 
 # %% [markdown]
 # Here are the shares in our scenes, beside those of the real CamVid (its 367 training masks, counted once and kept in
-# the course). The axis is logarithmic; otherwise the lower bars could not be seen.
+# the course). The axis is logarithmic; otherwise the lower bars could not be seen. So do not compare lengths: from one
+# numbered tick to the next, the share grows tenfold.
 
 # %%
 from segcourse.datasets.labels import CAMVID_TRAIN_PIXELS
@@ -349,21 +362,25 @@ listed = ", ".join(f"{scenes.classes[c]} {100 * shares[c]:.1f} and {100 * camvid
 bars = {"these scenes": shares.tolist(), "CamVid, 367 training masks": camvid.tolist()}
 show(share_bars(bars, scenes.classes), f"Share of each class in percent, in these scenes and in CamVid: {listed}.")
 print("below 1.5 % in CamVid:", ", ".join(scenes.classes[c] for c in order if camvid[c] < 0.015))
+most, least = order[0], order[-1]
+for name, part in (("these scenes", shares), ("CamVid", camvid)):
+    times = float(part[most] / part[least])
+    print(f"{name}: {scenes.classes[most]} has {times:.0f} times the pixels of {scenes.classes[least]}")
 
 # %% [markdown]
 # The classes that matter most to a driver are among the rarest. This **class imbalance** is the rule in segmentation,
-# not a flaw of one data set. Take a network that has learnt nothing and paints every pixel as the most frequent class.
-# *Predict* its pixel accuracy, in whole percent:
+# not a flaw of one data set. Take a predictor that never looks at the image: it paints everything as the most frequent
+# class. *Predict* its pixel accuracy in percent, as a whole number:
 
 # %%
-prediction = ...  # a whole number from 0 to 100
+prediction = ...  # percent: a whole number from 0 to 100
 
 # %%
 my_accuracy = yours_or_ours.pixel_accuracy(pixel_accuracy)
 favourite = int(shares.argmax())
 everywhere = torch.full_like(scenes.masks, favourite)
 reached = my_accuracy(everywhere, scenes.masks)
-reveal(prediction, round(100 * float(reached)), f"accuracy of all {scenes.classes[favourite]}, in percent")
+reveal(prediction, round(100 * float(reached)), f"accuracy of all {scenes.classes[favourite]}, in percent", close=5)
 print("the same as the share of the class:", round(float(reached), 6) == round(float(shares[favourite]), 6))
 
 # %% [markdown]
@@ -377,15 +394,16 @@ for split, count in (("train", 60), ("val", 24)):
 print(f"all {scenes.classes[favourite]}, CamVid, all training masks: accuracy {float(camvid[favourite]):.2f}")
 
 # %% [markdown]
-# About a third of the pixels, every time, for a network that finds one class of eleven. Lesson 09 builds measures that
-# such a network cannot please, and lesson 10 losses that care for rare classes.
+# About a third of the pixels, every time, without a look at the image. Lesson 09 builds measures that such a predictor
+# cannot please, and lesson 10 losses that care for rare classes.
 
 # %% [markdown]
 # ## One plane a class
 #
-# Scores come as C planes, a mask comes as one. Losses such as Dice, and many figures, want the mask in planes as well:
-# plane c is 1 where the pixel carries class c and 0 elsewhere. This is called **one-hot**: of the C numbers at a pixel,
-# one is hot. At void, none is. By hand, for classes 0, 1, 2 and `x` for void:
+# Scores come as C planes, a mask comes as one. Some losses compare plane with plane (the Dice loss of lesson 10 does),
+# and many figures show one class at a time. Both want the mask in planes as well: plane c is 1 where the pixel carries
+# class c and 0 elsewhere. This is called **one-hot**: of the C numbers at a pixel, one is hot. At void, none is. By
+# hand, for classes 0, 1, 2 and `x` for void:
 #
 #     mask        plane 0     plane 1     plane 2
 #     0 2 2       1 0 0       0 0 0       0 1 1
@@ -450,29 +468,6 @@ print(f"separate regions of car in the semantic mask: {regions}; cars: {cars}")
 # This course is about semantic segmentation.
 
 # %% [markdown]
-# ## Data sets to know
-#
-# | name | what it shows | labelled | classes |
-# | --- | --- | --- | --- |
-# | CamVid (2009) | streets of Cambridge, from a car | 701 frames | 32; the course uses the 11 of the SegNet release |
-# | PASCAL VOC 2012 | photographs | train and val: 11,530 images, 6,929 segmentations | 20 and background |
-# | Cityscapes (2016) | streets of 50 cities, from a car | 5,000 frames finely, 20,000 coarsely | 30, of which 19 are scored |
-# | SYNTHIA (2016) | a rendered city | exact masks from the renderer | 22 in its Cityscapes-like part |
-# | SUN RGB-D (2015) | rooms, with depth | 10,335 images | 37 are usually scored |
-# | ScanNet (2017) | rooms, as RGB-D video with 3-D models | 2.5 million views of 1,513 scans | 200 in its larger benchmark |
-# | COCO (2014) | everyday scenes | 328,000 images, 2.5 million objects | 80 things; COCO-Stuff adds 91 stuff classes |
-#
-# The figures are those of the authors (references below). Read them with care: VOC's 6,929 segmentations are *objects*;
-# the images with a mask are 1,464 for training and 1,449 for validation. And every set has its own numbering and its
-# own way to write void: 255 in VOC, 11 in CamVid's files, which the course turns into 255 as it loads them.
-
-# %%
-from segcourse.datasets.camvid import FRAMES
-
-print("CamVid, frames:", FRAMES, "together", sum(FRAMES.values()))
-print("VOC 2012, images with a mask:", 1464 + 1449)
-
-# %% [markdown]
 # ## What slides often get wrong
 #
 # **"85 % of the pixels are right, so the network sees most of the street."** Take a network that is perfect on the four
@@ -502,6 +497,30 @@ print("label 1 is", scenes.classes[1])
 # %% [markdown]
 # Bilinear resizing has put a building between sky and pole. Labels are moved, never mixed: resize masks with `nearest`,
 # or by majority.
+
+# %% [markdown]
+# ## Data sets to know
+#
+# | name | what it shows | labelled | classes |
+# | --- | --- | --- | --- |
+# | CamVid (2009) | streets of Cambridge, from a car | 701 frames | 32, void one of them; the course uses the 11 of the SegNet release |
+# | PASCAL VOC 2012 | photographs | train and val: 11,530 images, 6,929 segmentations | 20 and background |
+# | Cityscapes (2016) | streets of 50 cities, from a car | 5,000 frames finely, 20,000 coarsely | 30, of which 19 are scored |
+# | SYNTHIA (2016) | a rendered city | exact masks from the renderer | 22 in its Cityscapes-like part |
+# | SUN RGB-D (2015) | rooms, with depth | 10,335 images | 37 are usually scored |
+# | ScanNet (2017) | rooms, as RGB-D video with 3-D models | 2.5 million views of 1,513 scans | 200 in its larger benchmark |
+# | COCO (2014) | everyday scenes | 328,000 images, 2.5 million objects | 80 things; COCO-Stuff adds 91 stuff classes |
+#
+# The figures are those of the authors (references below). Read them with care: VOC's 6,929 segmentations are *objects*;
+# the images with a mask are 1,464 for training and 1,449 for validation. And every set has its own numbering and its
+# own way to write void: 255 in VOC, black in the coloured masks of the original CamVid, 11 in those of the SegNet
+# release, which the course turns into 255 as it loads them.
+
+# %%
+from segcourse.datasets.camvid import FRAMES
+
+print("CamVid, frames:", FRAMES, "together", sum(FRAMES.values()))
+print("VOC 2012, images with a mask:", 1464 + 1449)
 
 # %% [markdown]
 # ## Where you stand

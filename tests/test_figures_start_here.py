@@ -1,7 +1,6 @@
 """The figures of lesson 00 say what the data say."""
 
 import io
-import itertools
 import re
 
 import matplotlib as mpl
@@ -70,6 +69,7 @@ def test_void_is_hatched_where_it_is_and_nowhere_else(scene) -> None:
     assert np.allclose(box.get_points(), [[-0.5, 17.5], [10.5, 19.5]], atol=0.51)
     without = figures.scene_and_mask(image, mask.clamp(max=10), CLASSES, PALETTE)
     assert not without.axes[2].collections
+    assert "255 void" not in [text.get_text() for text in without.legends[0].get_texts()]
 
 
 def test_blend_goes_from_image_to_mask(scene) -> None:
@@ -97,6 +97,14 @@ def test_a_lit_class_keeps_its_colours_the_rest_turns_grey(scene, lit: int) -> N
     others = mixed[~chosen & ~edge]
     assert (others == others[:, :1]).all()
     assert len(others) + edge.sum() + chosen.sum() == mask.numel()
+
+
+def test_void_is_striped_only_while_it_is_what_to_look_at(scene) -> None:
+    _, mask = scene
+    flat, void = np.full((20, 36, 3), 90, np.uint8), mask.numpy() == VOID
+    edge = figures.outline(mask.numpy() == 3)
+    shades = {lit: np.unique(figures.blend(flat, mask, PALETTE, 0.5, lit)[void & ~edge]) for lit in (None, 3, VOID)}
+    assert [len(each) for each in shades.values()] == [2, 1, 2]
 
 
 def test_outline_is_what_touches_the_region_from_outside() -> None:
@@ -127,30 +135,79 @@ def test_viewer_says_what_it_shows(scenes) -> None:
     labelled = (mask != VOID).sum()
     pedestrian = 100 * float((mask == 9).sum() / labelled)
     assert figures.viewer_words(scenes, 1, 0.5, "pedestrian") == (
-        f"Scene 1: {pedestrian:.1f} % of the labelled pixels are pedestrian."
+        f"Scene 1: {pedestrian:.1f} % of the labelled pixels are pedestrian (2 pixels)."
     )
-    assert figures.viewer_words(scenes, 1, 0.5, "void") == f"Scene 1: {100 * 22 / 720:.1f} % of all pixels are void."
+    assert figures.viewer_words(scenes, 1, 0.5, "void") == (
+        f"Scene 1: {100 * 22 / 720:.1f} % of all pixels are void (22 pixels)."
+    )
     all_of_it = figures.viewer_words(scenes, 1, 0.5, figures.EVERY_CLASS)
     assert all_of_it.startswith("Scene 1: 4 classes; the largest are sky ")
+    assert all_of_it.endswith("the smallest is pedestrian, 2 of 720 pixels.")
     assert re.findall(r"(\w+) [\d.]+ %", all_of_it) == ["sky", "road", "building"]
-    assert figures.viewer_words(scenes, 0, 0.5, "road") == "Scene 0: 0.0 % of the labelled pixels are road."
-    assert figures.share(0, 0) == "none"
+    assert figures.viewer_words(scenes, 0, 0.5, "road") == "Scene 0: no road here."
+    assert figures.viewer_words(scenes, 0, 0.5, "void") == "Scene 0: no void here."
 
 
-def test_stages_are_drawn_in_proportion_with_their_shapes() -> None:
+def test_a_scene_without_a_label_is_no_error(scene) -> None:
+    image, mask = scene
+    blank = torch.full_like(mask, VOID)
+    scenes = SegmentationSet("test", "val", image[None], blank[None], CLASSES, PALETTE, ("a",), 1)
+    assert figures.viewer_words(scenes, 0, 0.5, figures.EVERY_CLASS) == "Scene 0: no pixel has a label."
+    assert figures.viewer_words(scenes, 0, 0.5, "road") == "Scene 0: no road here."
+    assert figures.viewer_words(scenes, 0, 0.5, "void") == "Scene 0: 100.0 % of all pixels are void (720 pixels)."
+
+
+def test_colour_key_has_every_class_in_its_colour() -> None:
+    key = figures.colour_key(CLASSES, PALETTE)
+    for label, (name, colour) in enumerate(zip(CLASSES, PALETTE.tolist())):
+        red, green, blue = colour
+        assert re.search(rf"background:#{red:02x}{green:02x}{blue:02x}\"></span> {label} {name}</span>", key)
+    assert "255 void" in key
+    assert key.count("<span") == key.count("</span>") == 2 * (len(CLASSES) + 1)
+
+
+def test_richest_scene_has_most_classes_then_most_void(scene) -> None:
+    image, mask = scene
+    plain = mask.clamp(max=10)  # void turns into class 10: one class more
+    poor = torch.where(mask == VOID, VOID, 0)
+    less = mask.clone()
+    less[19] = 3
+    masks = torch.stack([poor, less, mask])
+    scenes = SegmentationSet("test", "val", image.expand(3, -1, -1, -1), masks, CLASSES, PALETTE, ("a", "b", "c"), 3)
+    assert figures.richest_scene(scenes) == 2
+    assert figures.richest_scene(scenes.subset([2, 1, 0])) == 0
+    masks[0] = plain
+    assert figures.richest_scene(scenes) == 0
+    assert figures.scene_words(scenes, 2) == (
+        "Scene 2, its mask and its void, 22 of 720 pixels. In the mask: sky, building, road, pedestrian."
+    )
+
+
+def test_stages_are_drawn_with_their_shapes_and_a_sheet_for_four_channels() -> None:
     stages = [
         ("image", torch.rand(1, 3, 24, 40)),
-        ("down", torch.rand(1, 8, 6, 10)),
+        ("down", torch.rand(1, 64, 3, 5)),
         ("scores", torch.rand(1, 5, 24, 40)),
     ]
-    figure = figures.encoder_decoder(stages, np.zeros((24, 40, 3), np.uint8))
-    axis = figure.axes[0]
-    assert [t for t in words(figure) if " x " in t] == ["3 x 24 x 40", "8 x 6 x 10", "5 x 24 x 40", "24 x 40"]
-    extents = [image.get_extent() for image in axis.images]
-    sizes = [((right - left) * 24, (top - bottom) * 24) for left, right, bottom, top in extents]
-    assert np.allclose(sizes, [(40, 24), (10, 6), (40, 24), (40, 24)])
-    assert all(a[1] < b[0] for a, b in itertools.pairwise(extents))  # side by side
-    assert np.allclose(axis.images[1].get_array(), stages[1][1][0].mean(dim=0))
+    mask = np.zeros((24, 40), np.int64)
+    mask[3:5] = 8
+    figure = figures.encoder_decoder(stages, mask, CLASSES, PALETTE)
+    said = ["image: 3 x 24 x 40", "down: 64 x 3 x 5", "scores: 5 x 24 x 40", "mask: 24 x 40"]
+    assert words(figure) == said
+    assert [len(axis.images) for axis in figure.axes] == [2, 2]  # encoder above, decoder below
+    images = [image for axis in figure.axes for image in axis.images]
+    extents = [image.get_extent() for image in images]
+    sizes = [((right - left) / (top - bottom), (top - bottom) ** 2) for left, right, bottom, top in extents]
+    assert np.allclose(sizes, [(40 / 24, 1), (5 / 3, 3 / 24), (40 / 24, 1), (40 / 24, 1)])
+    assert all(axis.images[0].get_extent()[1] < axis.images[1].get_extent()[0] for axis in figure.axes)  # side by side
+    for axis, sheets in zip(figure.axes, ([1, 16], [2, 1])):
+        second = axis.images[1].get_extent()[0]
+        first = sum(patch.get_x() < second - 1e-9 for patch in axis.patches)
+        assert [first, len(axis.patches) - first] == sheets
+        right, top = axis.get_xlim()[1], axis.get_ylim()[1]
+        assert all(p.get_x() + p.get_width() < right and p.get_y() + p.get_height() < top for p in axis.patches)
+    assert np.allclose(images[1].get_array(), stages[1][1][0].mean(dim=0))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0 sky", "8 car"]
 
 
 def test_bars_are_as_long_as_the_shares() -> None:

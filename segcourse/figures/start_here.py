@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 import numpy.typing as npt
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
@@ -35,12 +36,27 @@ def as_bytes(image: Tensor) -> Bytes:
 # --- one scene -----------------------------------------------------------------------------------------------
 
 
+def richest_scene(scenes: SegmentationSet) -> int:
+    """Return the number of the scene with most classes; among several, of the one with most void."""
+    present = [len(mask[mask != VOID].unique()) for mask in scenes.masks]
+    void = (scenes.masks == VOID).sum(dim=(1, 2))
+    return max(range(len(scenes)), key=lambda i: (present[i], void[i]))
+
+
+def scene_words(scenes: SegmentationSet, index: int) -> str:
+    """Say what `scene_and_mask` shows of a scene."""
+    mask = scenes.masks[index]
+    void = int((mask == VOID).sum())
+    names = ", ".join(scenes.classes[label] for label in mask[mask != VOID].unique().tolist())
+    return f"Scene {index}, its mask and its void, {void} of {mask.numel()} pixels. In the mask: {names}."
+
+
 def scene_and_mask(image: Tensor, mask: Tensor, classes: Sequence[str], palette: Bytes) -> Figure:
     """Draw an image (3, H, W), its mask (H, W) with names on the large regions, and the void pixels, hatched."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 3.7))
     pixels, labels = as_bytes(image), mask.cpu().numpy()
     axes[0].imshow(pixels)
-    axes[0].set_title("image: what the camera saw")
+    axes[0].set_title("image: three colour values a pixel")
     axes[1].imshow(colourize(mask, palette))
     name_regions(axes[1], labels, classes)
     axes[1].set_title("mask: one label a pixel")
@@ -49,7 +65,7 @@ def scene_and_mask(image: Tensor, mask: Tensor, classes: Sequence[str], palette:
     axes[2].set_title("void: nobody gave these pixels a label")
     for axis in axes:
         axis.axis("off")
-    legend(figure, [name for label, name in enumerate(classes) if (labels == label).any()], classes, palette)
+    legend(figure, labels, classes, palette)
     return figure
 
 
@@ -76,13 +92,15 @@ def hatch_void(axis: Axes, labels: npt.NDArray[np.integer]) -> None:
         axis.set(xlim=(-0.5, labels.shape[1] - 0.5), ylim=(labels.shape[0] - 0.5, -0.5))
 
 
-def legend(figure: Figure, shown: Sequence[str], classes: Sequence[str], palette: Bytes) -> None:
-    """Put the colours of the classes, with number and name, and void below the figure."""
+def legend(figure: Figure, labels: npt.NDArray[np.integer], classes: Sequence[str], palette: Bytes) -> None:
+    """Put the colours of the labels that occur, with number and name, below the figure."""
     handles = [
-        Patch(facecolor=palette[classes.index(name)] / 255, edgecolor="black", label=f"{classes.index(name)} {name}")
-        for name in shown
+        Patch(facecolor=palette[label] / 255, edgecolor="black", label=f"{label} {name}")
+        for label, name in enumerate(classes)
+        if (labels == label).any()
     ]
-    handles.append(Patch(facecolor="black", edgecolor="black", label=f"{VOID} void"))
+    if (labels == VOID).any():
+        handles.append(Patch(facecolor="black", edgecolor="black", label=f"{VOID} void"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
 
 
@@ -96,7 +114,8 @@ def blend(image: Bytes, mask: Tensor, palette: Bytes, opacity: float, lit: int |
 
     Args:
         image: (H, W, 3) uint8.
-        mask: (H, W) labels; void is striped black and white, so that it is told from every colour.
+        mask: (H, W) labels; void is striped black and white, so that it is told from every colour, unless a class is
+            lit.
         palette: (C, 3) uint8.
         opacity: from 0, the image alone, to 1, the mask alone.
         lit: a class, or VOID, that keeps its colours and gets an outline while the rest turns to pale grey; or None.
@@ -107,8 +126,9 @@ def blend(image: Bytes, mask: Tensor, palette: Bytes, opacity: float, lit: int |
     labels = mask.cpu().numpy()
     colours = colourize(mask, palette).astype(float)
     rows, cols = np.indices(labels.shape)
-    stripes = np.where((rows + cols) // 3 % 2, 255.0, 0.0)
-    colours[labels == VOID] = stripes[labels == VOID, None]
+    void = labels == VOID
+    stripes = np.where((rows + cols) // 3 % 2, 255.0, 0.0)[..., None]
+    colours[void] = (stripes if lit in (None, VOID) else image)[void]
     mixed = (1 - opacity) * image + opacity * colours
     if lit is not None:
         chosen = labels == lit
@@ -138,63 +158,88 @@ def viewer_png(scenes: SegmentationSet, index: int, opacity: float, lit: str) ->
 
 
 def viewer_words(scenes: SegmentationSet, index: int, opacity: float, lit: str) -> str:
-    """Say what the viewer shows: the scene and the largest classes, or the share of the chosen one."""
+    """Say what the viewer shows: the largest classes and the smallest one, or how much there is of the chosen one."""
     mask = scenes.masks[index]
-    labelled = int((mask != VOID).sum())
     label = label_of(lit, scenes.classes)
-    if label == VOID:
-        return f"Scene {index}: {share(mask.numel() - labelled, mask.numel())} of all pixels are void."
+    whole, kind = (mask, "all") if label == VOID else (mask[mask != VOID], "the labelled")
     if label is not None:
-        found = share(int((mask == label).sum()), labelled)
-        return f"Scene {index}: {found} of the labelled pixels are {lit}."
-    counts = [int((mask == c).sum()) for c in range(len(scenes.classes))]
-    order = sorted(range(len(counts)), key=lambda c: -counts[c])
-    largest = ", ".join(f"{scenes.classes[c]} {share(counts[c], labelled)}" for c in order[:3])
-    return f"Scene {index}: {sum(c > 0 for c in counts)} classes; the largest are {largest}."
+        found = int((whole == label).sum())
+        if not found:
+            return f"Scene {index}: no {lit} here."
+        return f"Scene {index}: {share(found, whole.numel())} of {kind} pixels are {lit} ({found} pixels)."
+    counts = torch.bincount(whole, minlength=len(scenes.classes)).tolist()
+    order = sorted((c for c, count in enumerate(counts) if count), key=lambda c: -counts[c])
+    if not order:
+        return f"Scene {index}: no pixel has a label."
+    largest = ", ".join(f"{scenes.classes[c]} {share(counts[c], whole.numel())}" for c in order[:3])
+    smallest = f"{scenes.classes[order[-1]]}, {counts[order[-1]]} of {mask.numel()} pixels"
+    return f"Scene {index}: {len(order)} classes; the largest are {largest}; the smallest is {smallest}."
 
 
 def share(part: int, whole: int) -> str:
     """Write a share in percent with one decimal: `4.2 %`."""
-    return f"{100 * part / whole:.1f} %" if whole else "none"
+    return f"{100 * part / whole:.1f} %"
+
+
+def colour_key(classes: Sequence[str], palette: Bytes) -> str:
+    """Return the colours of the classes and the stripes of void, with number and name, as a line of HTML."""
+    stripes = "repeating-linear-gradient(45deg, #000 0 3px, #fff 3px 6px)"
+    fills = [*("#" + bytes(colour).hex() for colour in palette), stripes]
+    names = [*(f"{label} {name}" for label, name in enumerate(classes)), f"{VOID} void"]
+    return " ".join(
+        '<span style="display:inline-block;white-space:nowrap;margin-right:1em">'
+        f'<span style="display:inline-block;width:1.4em;height:0.8em;border:1px solid #888;background:{fill}"></span> '
+        f"{html.escape(name)}</span>"
+        for fill, name in zip(fills, names, strict=True)
+    )
 
 
 # --- encoder and decoder -------------------------------------------------------------------------------------
 
 
-def encoder_decoder(stages: Sequence[tuple[str, Tensor]], mask: Bytes) -> Figure:
+SHEET = 4
+"""A sheet of a drawn stack stands for up to so many channels."""
+
+
+def encoder_decoder(
+    stages: Sequence[tuple[str, Tensor]], mask: npt.NDArray[np.integer], classes: Sequence[str], palette: Bytes
+) -> Figure:
     """Draw what a network makes of one image, stage after stage, and the mask that comes of it.
 
     Args:
-        stages: name and tensor (1, C, H, W), the image first, the scores last. A stage is drawn as a picture as high
-            as its H, in proportion: the image in colour, of other stages the mean of the channels. The shape stands
-            below. Stages shrink up to the smallest one and grow after it.
-        mask: (H, W, 3) uint8, the coloured mask.
+        stages: name and tensor (1, C, H, W), the image first, the scores last; they shrink up to the smallest one,
+            which ends the upper row, and grow after it. A stage is a stack of ceil(C / SHEET) sheets; in front lies the
+            image in colour, or the mean of the channels. Its height is drawn as the square root of H, because the
+            smallest could not be seen in proportion.
+        mask: (H, W) labels.
+        classes: the C names, for the legend of the mask.
+        palette: (C, 3) uint8.
     """
-    figure, axis = plt.subplots(figsize=(11.5, 2.7))
-    highest = max(tensor.shape[2] for _, tensor in stages)
-    left, edges = 0.0, [0.0]
-    pictures = [(name, tensor.shape[1:], picture_of(tensor)) for name, tensor in stages]
-    for name, (channels, height, width), picture in [*pictures, ("mask", (0, *mask.shape[:2]), mask)]:
-        tall, wide = height / highest, width / highest
-        behind = 0.02 * np.arange(min(channels, 4) - 1, 0, -1)
-        for shift in behind:  # channels behind the front one
-            axis.add_patch(Rectangle((left + shift, shift - tall / 2), wide, tall, facecolor="white", edgecolor=GREY))
-        axis.imshow(picture, extent=(left, left + wide, -tall / 2, tall / 2), cmap="gray", zorder=3)
-        axis.add_patch(Rectangle((left, -tall / 2), wide, tall, fill=False, edgecolor="black", zorder=4))
-        axis.text(left + wide / 2, tall / 2 + 0.1, name, ha="center", va="bottom", fontsize=9)
-        shape = f"{channels} x {height} x {width}" if channels else f"{height} x {width}"
-        axis.text(left + wide / 2, -tall / 2 - 0.04, shape, ha="center", va="top", fontsize=9)
-        left += max(wide, 0.48) + 0.24
-        edges.append(left - 0.12)
+    figure, axes = plt.subplots(2, 1, figsize=(11, 6))
     narrowest = min(range(len(stages)), key=lambda i: stages[i][1].shape[2])
-    for start, end, words in (
-        (edges[1], edges[narrowest + 1], "encoder: smaller maps, more channels"),
-        (edges[narrowest + 1], edges[-2], "decoder: back to full size"),
-    ):
-        axis.annotate("", (end - 0.04, -0.78), (start + 0.04, -0.78), arrowprops={"arrowstyle": "-|>", "color": GREY})
-        axis.text((start + end) / 2, -0.82, words, ha="center", va="top", fontsize=9)
-    axis.set(xlim=(-0.05, left - 0.1), ylim=(-0.95, 0.72), aspect="equal")
-    axis.axis("off")
+    highest = max(tensor.shape[2] for _, tensor in stages)
+    pictures: list[tuple[str, tuple[int, ...], Any]] = [
+        (name, tensor.shape[1:], picture_of(tensor)) for name, tensor in stages
+    ]
+    rows = pictures[: narrowest + 1], [*pictures[narrowest + 1 :], ("mask", mask.shape, colourize(mask, palette))]
+    for axis, row, words in zip(axes, rows, ("encoder: smaller maps, more channels", "decoder: back to full size")):
+        left = 0.0
+        for name, shape, picture in row:
+            tall = (shape[-2] / highest) ** 0.5
+            wide = tall * shape[-1] / shape[-2]
+            sheets = -(-shape[0] // SHEET) if len(shape) == 3 else 1
+            for shift in 0.03 * np.arange(sheets - 1, 0, -1):  # the sheets behind the front one
+                place = (left + shift, shift - tall / 2)
+                axis.add_patch(Rectangle(place, wide, tall, facecolor="white", edgecolor=GREY, linewidth=0.8))
+            axis.imshow(picture, extent=(left, left + wide, -tall / 2, tall / 2), cmap="gray", zorder=3)
+            axis.add_patch(Rectangle((left, -tall / 2), wide, tall, fill=False, edgecolor="black", zorder=4))
+            label = f"{name}: {' x '.join(map(str, shape))}"
+            axis.text(left + wide / 2, -tall / 2 - 0.05, label, ha="center", va="top", fontsize=10)
+            left += max(wide + 0.03 * sheets, 0.9) + 0.25
+        axis.set(xlim=(-0.1, 5.6), ylim=(-0.66, 0.67), aspect="equal")
+        axis.set_title(words + " →", loc="left")
+        axis.axis("off")
+    legend(figure, mask, classes, palette)
     return figure
 
 

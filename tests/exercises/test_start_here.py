@@ -81,6 +81,13 @@ def test_the_numbers_in_the_prose() -> None:
     wrong = {m.id: round(m.wrong(*accuracy.examples[0].values()), 2) for m in accuracy.misconceptions}
     assert accuracy.reference(*accuracy.examples[0].values()) == pytest.approx(0.8)
     assert (wrong["void_is_wrong"], wrong["void_is_right"]) == (0.67, 0.83)
+    soft = torch.tensor([0.0, 2.0, 6.0]).softmax(dim=0)
+    assert [f"{probability:.3f}" for probability in soft.tolist()] == ["0.002", "0.018", "0.980"]
+    quiz = next(q for q in exercises.lesson("00_start_here").quiz if q.name == "all_road")
+    void, road = 10, 0.60 * 90  # of 100 pixels
+    assert [option.text for option in quiz.options] == [
+        f"{value / 100:.2f}" for value in (road, 100 * road / (100 - void), road + void, 100 * 60 / (100 - void))
+    ]
     assert shares.reference(*shares.examples[1].values()).tolist() == pytest.approx([0.3, 0.1, 0.3, 0.3, 0, 0])
     small = planes.reference(torch.tensor([[[0, 2, 2], [1, 0, VOID]]]), 3)
     assert small.int().tolist() == [[[[1, 0, 0], [0, 1, 0]], [[0, 0, 0], [1, 0, 0]], [[0, 1, 1], [0, 0, 0]]]]
