@@ -337,12 +337,13 @@ from segcourse.figures.receptive_field import play, play_words
 from segcourse.widgets import live_image
 
 controls = [
-    widgets.ToggleButtons(options=range(5), value=2, description="output", style={"button_width": "3em"}),
+    widgets.ToggleButtons(options=[(f"output {i}", i) for i in range(5)], value=2),
     widgets.IntSlider(3, 1, 5, description="kernel K"),
     widgets.IntSlider(2, 1, 4, description="stride S"),
     widgets.IntSlider(1, 0, 4, description="padding P"),
     widgets.IntSlider(1, 1, 3, description="dilation D"),
 ]
+controls[0].style.button_width = "6em"
 widget = live_image(controls, play, width="860px", describe=play_words)
 words = "Buttons for the output; sliders for kernel, stride, padding, dilation of layer 2. "
 show_widget(widget, words + play_words(2, 3, 2, 1, 1))

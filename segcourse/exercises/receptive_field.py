@@ -534,7 +534,7 @@ RECEPTIVE_FIELD = Exercise(
             "wrong_way_round",
             lambda layers: receptive_field(layers[::-1]),
             "Each step is right, but you took the layers the wrong way round. Whoever keeps field and jump begins "
-            "with the first layer, for the jump is the product of the strides *before* a layer; whoever undoes layers "
+            "with the first layer, for the jump is the product of the strides before a layer; whoever undoes layers "
             "begins with the last.",
             "Dilation spreads the taps",
         ),
@@ -825,7 +825,7 @@ PIXELS_SEEN = Exercise(
         "for each layer from the last: seen = {place that the unit reads through the tap, for unit in seen for tap in "
         "range(kernel)}; then make a list of it.",
     ),
-    property="a pixel is in the list if and only if changing it can change the output; positions in the padding count.",
+    property="a place is in the list if and only if changing it could change the output, were the image without end.",
 )
 
 # ---------------------------------------------------------------- quiz and lesson
