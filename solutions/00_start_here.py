@@ -9,7 +9,7 @@
 # - predict the accuracy of a predictor that never looks at the image;
 # - say what a semantic mask tells, what only instances tell, and what the sizes of the well-known data sets count.
 #
-# About 27 minutes to read and 33 to do; 9 points. Before: you have trained one image classifier in PyTorch, and you
+# About 28 minutes to read and 33 to do; 9 points. Before: you have trained one image classifier in PyTorch, and you
 # know what a tensor's shape is.
 #
 # Run the cells from top to bottom: click into a cell and press **Shift + Enter**.
@@ -149,9 +149,9 @@ show(scene_and_mask(image, mask, scenes.classes, scenes.palette), scene_words(sc
 #
 # ### Look around
 #
-# Choose a scene, fade the mask in and out, and light one class. Void is striped. Which class is hard to see even with
-# the mask? Guess, then light it; the line below the picture names the smallest. You need not read this cell: it only
-# puts the viewer together.
+# Choose a scene, fade the mask in and out, and light one class. Void is striped, until you light a class. Which class
+# is hard to see even with the mask? Guess, then light it; as long as every class is lit, the line below the picture
+# names the smallest. You need not read this cell: it only puts the viewer together.
 
 # %%
 from functools import partial
@@ -167,8 +167,8 @@ controls = [
     w.Dropdown(options=[EVERY_CLASS, *scenes.classes, "void"], description="light"),
 ]
 viewer = live_image(controls, partial(viewer_png, scenes), "576px", partial(viewer_words, scenes))
-alt = "Sliders for the scene and for the opacity of its mask, a choice of the class to light, and the picture. "
 key = w.HTML(colour_key(scenes.classes, scenes.palette))
+alt = "Choose the scene, the opacity of its mask and a class to light. Below the picture: the colours. "
 show_widget(w.VBox([viewer, key]), alt + viewer_words(scenes, number, 0.6, EVERY_CLASS))
 
 # %% [markdown]
@@ -199,7 +199,7 @@ print("the highest is the one of class", at_one_pixel.argmax().item())
 # becomes exp(s), divided by the sum of these. From 0, 2, 6 it makes 0.002, 0.018, 0.980. The quiz will ask what that
 # means for the mask.
 #
-# The pixel was easy. Now do it for all pixels of all images at once, without a loop.
+# One pixel was easy. Now do it for all pixels of all images at once, without a loop.
 
 
 # %%
