@@ -13,12 +13,12 @@
 # - write the matrix of a 1-D and of a 2-D convolution, with any stride and padding;
 # - compute a transposed convolution by hand, by matrix and by stamping;
 # - compute the length that comes out, and the `output_padding` that restores a given length;
-# - predict where stamps overlap, and say what even counts cure and what they do not;
+# - predict where stamps overlap, and say what equal counts cure and what they do not;
 # - build bilinear upsampling from a transposed convolution, and name where it goes wrong.
 #
 # | reading | exercises | points | before |
 # | --- | --- | --- | --- |
-# | 25 minutes | 7, about 65 minutes | 12 | [01 Receptive-field arithmetic](01_receptive_field.ipynb) |
+# | 30 minutes | 7, about 60 minutes | 12 | [01 Receptive-field arithmetic](01_receptive_field.ipynb) |
 
 # %% tags=["setup"]
 import ipywidgets
@@ -37,9 +37,9 @@ start("02_transposed")
 # %% [markdown]
 # ## Predict
 #
-# A convolution with kernel 5, stride 3 and padding 2 turns 18 values into 6. A transposed convolution has the
-# same three numbers: kernel 5, stride 3, padding 2. How many values does it make of the 6? Put your guess in
-# place of the dots. Nothing is graded.
+# A convolution with a kernel of $k = 5$ weights (its *taps*), stride $s = 3$ and padding $p = 2$ turns 18 values
+# into 6. A transposed convolution has the same three numbers. With the same $k = 5$, $s = 3$ and $p = 2$, how many
+# values does it make of the 6? Put your guess in place of the dots. Nothing is graded.
 
 # %%
 prediction = ...
@@ -91,8 +91,9 @@ print("conv1d:", F.conv1d(x[None], w[None, None], stride=2, padding=1)[0].tolist
 
 show(
     draw.matrices({"W, stride 1": W, "W, stride 2": W_stride_2}),
-    "Two matrices. With stride 1: rows 3 5 0 0, 2 3 5 0, 0 2 3 5 and 0 0 2 3; the kernel 2 3 5 "
-    "moves one column from row to row. With stride 2 only two rows: 3 5 0 0 and 0 2 3 5.",
+    "Two matrices. With stride 1: rows 3 5 0 0, 2 3 5 0, 0 2 3 5 and 0 0 2 3; the kernel "
+    "2 3 5 moves one column from row to row. With stride 2 only two rows: 3 5 0 0 and 0 "
+    "2 3 5.",
 )
 
 # %% [markdown]
@@ -221,7 +222,7 @@ print("conv_transpose1d:      ", F.conv_transpose1d(z[None], w[None, None], stri
 
 # %% [markdown]
 # Move the slider to lay the stamps down one by one. The row of $W$ in use is lit. Hatched columns are padding: the
-# last step crops them. Compare the strides: with 1 the stamps overlap by two places, with 2 by one, and with 3
+# last step crops them, and what is left is $W^\top z$. Compare the strides: with 1 the stamps overlap by two places, with 2 by one, and with 3
 # they lie side by side.
 
 # %%
@@ -234,16 +235,18 @@ for stride in (1, 2, 3):
     left.append(f"stride {stride}: {result.int().tolist()}")
 show_widget(
     ipywidgets.Tab(sliders, titles=("stride 1", "stride 2", "stride 3")),
-    "A slider for each stride: it lays the stamps of z = (1, 10, 100) with the kernel (2, 3, 5) below "
-    "the rows of W and, at its last step, crops the padding of 1. What is left: " + "; ".join(left),
+    "A slider for each stride: it lays the stamps of z = (1, 10, 100) with the kernel "
+    "(2, 3, 5) below the rows of W and, at its last step, crops the padding of 1. "
+    f"What is left: {'; '.join(left)}",
 )
 
 # %% [markdown]
 # ### The same by inserting zeros
 #
-# There is a third reading, often drawn with moving pictures (Dumoulin and Visin 2016): put `stride - 1` zeros between
-# the values of $z$, pad with $k - 1$ zeros on either side, and run an ordinary convolution of stride 1. It gives the
-# same numbers, if the kernel is **flipped**. The stamps show why: a stamp puts its *first* tap at the *first* place,
+# There is a third reading, often drawn with moving pictures (Dumoulin and Visin 2016): put $s - 1$ zeros between
+# the values of $z$, pad with $k - 1$ zeros on either side, run an ordinary convolution of stride 1, and crop $p$ places
+# at either end. (They pad with $k - 1 - p$ zeros instead and crop nothing, which comes to the same.) It gives the
+# same numbers as the stamps, if the kernel is **flipped**. The stamps show why: a stamp puts its *first* tap at the *first* place,
 # but a window that comes from the left meets $z_i$ first with its *last* tap. Without the flip you get something else.
 
 # %%
@@ -291,7 +294,7 @@ for size in range(15, 20):
 # %%
 z = torch.tensor([1.0, 10, 100])
 for size, extra in ((5, 0), (6, 1)):
-    turned = my_matrix(w, size, stride=2, padding=1).T  # (size, 3)
+    turned = my_matrix(w, size, stride=2, padding=1).T.float()  # (size, 3)
     print(f"{size} x 3 matrix:  ", (turned @ z).tolist())
     layer = dict(stride=2, padding=1, output_padding=extra)
     torchs = F.conv_transpose1d(z[None], w[None, None], **layer)[0]
@@ -299,9 +302,9 @@ for size, extra in ((5, 0), (6, 1)):
 
 show(
     draw.stamps(z, w, stride=2, padding=1, output_padding=1),
-    "The stamps 2 3 5, 20 30 50 and 200 300 500 on a canvas of 8 places, two places apart. After one "
-    "place is cropped at either end, 3 25 30 250 300 500 are left; the last, 500, is there because of "
-    "output_padding.",
+    "The stamps 2 3 5, 20 30 50 and 200 300 500 on a canvas of 8 places, two places "
+    "apart. After one place is cropped at either end, 3 25 30 250 300 500 are left; the "
+    "last, 500, is there because of output_padding.",
 )
 
 # %% [markdown]
@@ -311,7 +314,8 @@ show(
 #
 # ### Your turn: the length that comes out
 #
-# One more ingredient: with *dilation* $d$ the taps of the kernel lie $d$ places apart, with gaps between them.
+# One more ingredient: with *dilation* $d$ the taps of the kernel lie $d$ places apart. $d = 1$ is the ordinary kernel;
+# $d = 2$ leaves one place free between two taps.
 
 
 # %%
@@ -399,16 +403,17 @@ kernel = torch.arange(1.0, 10).reshape(3, 3)
 W_image = transposed.conv_matrix(kernel[None, None], (4, 5)).to_dense()  # (2 * 3, 4 * 5)
 show(
     draw.matrices({"W; a thick line where a row of the image ends": W_image}, line_every=5),
-    "A matrix of 6 rows and 20 columns. The first row holds 1 2 3, two zeros, 4 5 6, two zeros, 7 8 9 "
-    "and seven zeros. The next two rows hold the same one column further right each; the last three "
-    "repeat them five columns further.",
+    "A matrix of 6 rows and 20 columns. The first row holds 1 2 3, two zeros, 4 5 6, two "
+    "zeros, 7 8 9 and seven zeros. The next two rows hold the same one column further "
+    "right each; the last three repeat them five columns further.",
 )
 
 # %% [markdown]
 # ### Your turn: the matrix for images
 #
-# This is the stretch of the lesson: nothing is given. The kernel need not be square, nor the image; stride and padding
-# are the same in both directions.
+# This is the stretch of the lesson. The loops are given: `(r, c)` counts the outputs down and across, `(a, b)` the taps.
+# Which pixel lies under the tap, and which row and which column of `matrix` does it belong to? The kernel need not be
+# square, nor the image; stride and padding are the same in both directions.
 
 
 # %%
@@ -421,7 +426,6 @@ def conv_matrix_2d(kernel, size, stride, padding):
     For the kernel [[1, 2], [3, 4]] and size (2, 3), stride 1, padding 0 it is
     [[1, 2, 0, 3, 4, 0], [0, 1, 2, 0, 3, 4]].
     """
-    # BEGIN SOLUTION
     height, width = size
     taps_down, taps_across = kernel.shape
     rows = (height + 2 * padding - taps_down) // stride + 1
@@ -431,11 +435,12 @@ def conv_matrix_2d(kernel, size, stride, padding):
         for c in range(columns):
             for a in range(taps_down):
                 for b in range(taps_across):
+                    # BEGIN SOLUTION
                     y, x = r * stride + a - padding, c * stride + b - padding
                     if 0 <= y < height and 0 <= x < width:
                         matrix[r * columns + c, y * width + x] = kernel[a, b]
+                    # END SOLUTION
     return matrix
-    # END SOLUTION
 
 
 # %%
@@ -449,61 +454,40 @@ check.conv_matrix_2d(conv_matrix_2d)
 W_groups = transposed.conv_matrix(torch.ones(4, 2, 3, 3), (4, 5), padding=1, groups=2)
 show(
     draw.blocks(W_groups, [f"output {i}" for i in range(4)], [f"input {i}" for i in range(4)]),
-    "The entries of W that are not zero, for 4 input and 4 output channels in 2 groups. Of 4 x 4 "
-    "blocks, the 2 x 2 at the upper left and the 2 x 2 at the lower right hold bands; the other eight "
-    "blocks are empty.",
+    "The entries of W that are not zero, for 4 input and 4 output channels in 2 groups. "
+    "Of 4 x 4 blocks, the 2 x 2 at the upper left and the 2 x 2 at the lower right hold "
+    "bands; the other eight blocks are empty.",
 )
 
 # %% [markdown]
-# Does it all hold for other settings? Take convolutions in 1-D and 2-D with various strides, paddings, dilations and
-# groups, and compare three things exactly (in whole numbers, so nothing is rounded): $Wx$ with the convolution,
-# $W^\top z$ with the transposed convolution, and $W^\top z$ with what autograd gives. The `output_padding` comes from
-# your own function.
+# Does it all hold there too? Take a convolution in 2-D with stride, padding, dilation and groups, and compare exactly
+# (in whole numbers, so nothing is rounded): $Wx$ with the convolution, and $W^\top z$ with the transposed convolution
+# and with what autograd gives. The `output_padding` comes from your own function.
 
 # %%
 my_output_padding = yours_or_ours.output_padding_for(output_padding_for)
-both_ways = {1: (F.conv1d, F.conv_transpose1d), 2: (F.conv2d, F.conv_transpose2d)}
-settings = [  # shape of the weight, size of the input, stride, padding, dilation, groups
-    ((1, 1, 3), (7,), 2, 1, 1, 1),
-    ((4, 3, 4), (18,), 3, 2, 2, 1),
-    ((6, 2, 5), (16,), 3, 2, 1, 3),
-    ((2, 3, 3, 2), (7, 6), 1, 1, 1, 1),
-    ((4, 2, 3, 5), (9, 12), 2, 1, 2, 2),
-    ((3, 1, 2, 3), (8, 11), 3, 0, 1, 3),
-]
-
-# %%
+layer = dict(stride=2, padding=1, dilation=2, groups=2)
 generator = torch.Generator().manual_seed(0)
-print("shape of W: W x = conv, W.T z = conv_transpose, W.T z = autograd")
-for shape, size, stride, padding, dilation, groups in settings:
-    conv, conv_transpose = both_ways[len(size)]
-    weight = torch.randint(-9, 10, shape, generator=generator).double()
-    x = torch.randint(-9, 10, (shape[1] * groups, *size), generator=generator).double()
-    x.requires_grad_()
-    y = conv(x, weight, None, stride, padding, dilation, groups)
-    z = torch.randint(-9, 10, y.shape, generator=generator).double()
-    extra = [my_output_padding(n, k, stride, padding, dilation) for n, k in zip(size, shape[2:])]
-    back = conv_transpose(z, weight, None, stride, padding, extra, groups, dilation)
-    (gradient,) = torch.autograd.grad(y, x, grad_outputs=z)
+weight = torch.randint(-9, 10, (4, 2, 3, 5), generator=generator).double()
+x = torch.randint(-9, 10, (4, 10, 11), generator=generator).double().requires_grad_()
+W = transposed.conv_matrix(weight, (10, 11), **layer)  # (4 * 4 * 3, 4 * 10 * 11)
 
-    length_or_size = size if len(size) == 2 else size[0]
-    W = transposed.conv_matrix(weight, length_or_size, stride, padding, dilation, groups)
-    pairs = (
-        (W @ x.flatten(), y.flatten()),
-        (W.T @ z.flatten(), back.flatten()),
-        (W.T @ z.flatten(), gradient.flatten()),
-    )
-    print(f"{tuple(W.shape)}:", *[torch.equal(a, b) for a, b in pairs])
+y = F.conv2d(x, weight, **layer)  # (4, 4, 3): four channels of 4 x 3
+z = torch.randint(-9, 10, y.shape, generator=generator).double()
+extra = [int(my_output_padding(n, k, 2, 1, 2)) for n, k in ((10, 3), (11, 5))]
+back = F.conv_transpose2d(z, weight, output_padding=extra, **layer)  # (4, 10, 11)
+(gradient,) = torch.autograd.grad(y, x, grad_outputs=z)
+
+print(f"y has the shape {tuple(y.shape)}, W {tuple(W.shape)}; output_padding is {extra}")
+print("W x   = convolution:           ", torch.equal(W @ x.flatten(), y.flatten()))
+print("W.T z = transposed convolution:", torch.equal(W.T @ z.flatten(), back.flatten()))
+print("W.T z = gradient from autograd:", torch.equal(W.T @ z.flatten(), gradient.flatten()))
 
 # %% [markdown]
-# `conv` and `conv_transpose` got the **same weight tensor**. PyTorch lays it out as (outputs, inputs, ...) for a
+# `conv2d` and `conv_transpose2d` got the **same weight tensor**. PyTorch lays it out as (outputs, inputs, ...) for a
 # convolution and as (inputs, outputs, ...) for a transposed one, and what is output for the one is input for the other.
 #
-# Nobody builds $W$ to run a network. A 3 x 3 layer from 64 to 64 channels on a map of 64 x 64 has at most this many
-# entries that are not zero, although the kernel itself has only 36,864 weights:
-
-# %%
-print(f"{64 * 64 * 9 * 64 * 64:,} entries from {64 * 64 * 9:,} weights")
+# Nobody builds $W$ to run a network: it would hold a copy of the kernel for every output.
 
 # %% [markdown]
 # ## Where stamps overlap
@@ -543,6 +527,14 @@ def overlap_counts(size, kernel, stride):
 check.overlap_counts(overlap_counts)
 
 # %%
+plane = transposed.overlap_counts((6, 7), kernel=3, stride=2)
+occurring = plane[3:-3, 3:-3].unique().tolist()
+reveal(predicted_counts, occurring, "stamps on one place, in the middle")
+
+# %% [markdown]
+# In a plane the counts multiply: once along the rows, once along the columns.
+
+# %%
 my_counts = yours_or_ours.overlap_counts(overlap_counts)
 counted = {}
 for k, s in ((3, 2), (4, 2), (5, 3), (2, 2)):
@@ -552,22 +544,18 @@ for name, counts in counted.items():
 
 show(
     draw.overlaps(counted),
-    "Overlap counts of four stamps along a line and, multiplied, in a plane. Kernel 3 with stride 2 "
-    "alternates: 1 and 2 along the line, 1, 2 and 4 in the plane. Kernel 5 with stride 3 is uneven too. "
-    "Kernel 4 with stride 2 gives 4 everywhere inside, kernel 2 with stride 2 gives 1.",
+    "Overlap counts of four stamps along a line and, multiplied, in a plane. Kernel 3 "
+    "with stride 2 alternates: 1 and 2 along the line, 1, 2 and 4 in the plane. Kernel 5 "
+    "with stride 3 is unequal too. Kernel 4 with stride 2 gives 4 everywhere inside, "
+    "kernel 2 with stride 2 gives 1.",
 )
 
-# %%
-plane = transposed.overlap_counts((6, 7), kernel=3, stride=2)
-occurring = plane[3:-3, 3:-3].unique().tolist()
-reveal(predicted_counts, occurring, "stamps on one place, in the middle")
-
 # %% [markdown]
-# In a plane the counts multiply, and a checkerboard appears. Away from the ends the counts are all equal **exactly when
+# Unequal counts make a checkerboard. Away from the ends the counts are all equal **exactly when
 # the stride divides the kernel**. Odena, Dumoulin and Olah (2016) traced checkerboards in generated pictures to
-# uneven counts. They advise such kernels, and add that these help but are not enough.
+# unequal counts. They advise such kernels, and add that these help but are not enough.
 #
-# ### Even counts, and a pattern all the same
+# ### Equal counts, and a pattern all the same
 #
 # Why not? With stride 2, the even places of the canvas only ever meet the even taps of the kernel, the odd places only
 # the odd taps. In a plane there are four such *phases*, and no tap serves two of them. On a constant image each phase
@@ -582,17 +570,17 @@ for kind, numbers in (("positive", torch.rand), ("of both signs", torch.randn)):
     for k in (3, 4):
         kernels = numbers(200, k, k, generator=generator)
         contrasts = torch.tensor([transposed.phase_contrast(one, stride=2) for one in kernels])
-        print(f"weights {kind}, kernel {k}, stride 2: median contrast {contrasts.median():.1f}")
+        print(f"weights {kind}, kernel {k}: median contrast {contrasts.median():.1f}")
 
 # %% [markdown]
-# With positive weights, which are at least roughly alike, even counts weaken the pattern. With weights of both signs,
-# as in any network at its start, kernel 4 is about as bad as kernel 3. "The stride divides the kernel" removes uneven
+# With positive weights, which are at least roughly alike, equal counts weaken the pattern. With weights of both signs,
+# as in any network at its start, kernel 4 is about as bad as kernel 3. "The stride divides the kernel" removes unequal
 # counts, not the pattern. What removes it, on a constant image at least, is to upsample by a fixed rule first and to
 # convolve after: then every phase meets the same taps.
 
 # %%
 flat = torch.ones(1, 1, 8, 12)  # a constant image
-generator = torch.Generator().manual_seed(3)
+generator = torch.Generator().manual_seed(26)  # draws two kernels near the median
 kernel_3, kernel_4 = (torch.randn(1, 1, k, k, generator=generator) for k in (3, 4))
 inside = (slice(6, 14), slice(6, 18))  # rows and columns away from the border
 results = {
@@ -600,22 +588,28 @@ results = {
     "kernel 4, stride 2": F.conv_transpose2d(flat, kernel_4, stride=2),
     "nearest, then kernel 3": F.conv2d(F.interpolate(flat, scale_factor=2), kernel_3, padding=1),
 }
-results = {name: image[0, 0][inside] for name, image in results.items()}
+greys = {}
+for name, result in results.items():
+    image = result[0, 0][inside]  # (8, 12)
+    size = image.square().mean().sqrt()
+    contrast = image.std(correction=0) / size
+    greys[f"{name}: contrast {contrast:.2f}"] = 0.5 + 0.25 * image / size
 show(
-    draw.pictures(results, columns=3, same_range=False),
-    "What becomes of a constant image inside, each picture stretched to its own range. Random kernels "
-    "of 3 and of 4 with stride 2 both draw a grid that repeats every two pixels; nearest upsampling "
-    "before a random kernel of 3 leaves it constant.",
+    draw.pictures(greys, columns=3, size=2.8),
+    "What becomes of a constant image inside, divided by its root mean square; all three "
+    "in one range of greys. Random kernels of 3 and of 4 with stride 2 both draw a grid "
+    "that repeats every two pixels; nearest upsampling before a random kernel of 3 "
+    f"leaves it constant. {'; '.join(greys)}.",
 )
 
 # %% [markdown]
 # ## Bilinear upsampling is a transposed convolution
 #
-# To enlarge a line of values by a factor $f$, each output needs a place among the inputs. Output $o$ lies at
-# $x = (o + \tfrac12)/f - \tfrac12$, measured in input pixels, so that both lines have the same middle. *Linear
+# To enlarge a line of values by a factor $f$, each output needs a place among the inputs. Output $o$ lies at the place
+# $u = (o + \tfrac12)/f - \tfrac12$, measured in input pixels, so that both lines have the same middle. *Linear
 # interpolation* gives it the weighted mean of its two neighbours. The weight of input $i$ is
 #
-# $$\max(0,\; 1 - |x - i|),$$
+# $$\max(0,\; 1 - |u - i|),$$
 #
 # that is 1 if the output lies on the input, 0 if it is a whole input pixel away or more, and a straight line between.
 # Seen from the input it is a *tent*: input $i$ adds its value, times the tent, to the outputs around it. Copies of
@@ -654,18 +648,23 @@ check.bilinear_kernel(bilinear_kernel)
 # %%
 my_tent = yours_or_ours.bilinear_kernel(bilinear_kernel)
 z = torch.tensor([2.0, 5, 1, 4])
-tent = my_tent(4)
-upsampler = my_matrix(tent, 4 * len(z), stride=4, padding=2).T  # (16, 4)
+tent = my_tent(4).float()
+upsampler = my_matrix(tent, 4 * len(z), stride=4, padding=2).T.float()  # (16, 4)
 print("the kernel:", tent.tolist())
 by_formula = transposed.interpolation_matrix(n=4, factor=4)  # (16, 4)
-print("equal to max(0, 1 - |x - i|):", torch.allclose(upsampler, by_formula))
+print("equal to max(0, 1 - |u - i|):", torch.allclose(upsampler, by_formula))
+my_stamps = yours_or_ours.conv_transpose_1d(conv_transpose_1d)
+by_stamps = my_stamps(z, tent, 4, 2, 0).float()  # (16,)
+print("your matrix and your stamps agree:", torch.allclose(upsampler @ z, by_stamps))
 print("outputs on either side of the second input:", (upsampler @ z)[5:7].tolist())
 
 show(
     draw.tents(z, upsampler),
-    "Four tents of heights 2, 5, 1 and 4, one above each input pixel, each reaching to the pixels "
-    "beside it. Their sum runs in straight lines from value to value, and falls off before the first "
-    "and after the last pixel.",
+    "Four tents of heights 2, 5, 1 and 4, one above each input pixel, each reaching to "
+    "the pixels beside it. Marks on each tent show where it is sampled: four places "
+    "between two pixels, none of them on a pixel. The sum, a dashed line, runs straight "
+    "from value to value and falls off before the first and after the last pixel. Dots "
+    "on it are the 16 outputs.",
 )
 
 # %% [markdown]
@@ -676,20 +675,25 @@ show(
 #
 # Before the first and after the last input the sum falls off: there is no tent beyond the end to add to it. PyTorch's
 # `interpolate` repeats the border value instead. So a transposed convolution that starts as bilinear upsampling is
-# exact inside and too dark at the rim. How much, on an image of ones, enlarged twice?
+# exact inside and too dark at the rim. How much, on an image of ones?
 
 # %%
-upsampler_2 = transposed.bilinear_upsampler(channels=1, factor=2)  # an nn.ConvTranspose2d
-ones = upsampler_2(torch.ones(1, 1, 4, 5))[0, 0].detach()  # (8, 10)
-print("the upper left corner:", ones[:2, :4].tolist())
+for factor in (2, 4):
+    layer = transposed.bilinear_upsampler(channels=1, factor=factor)  # an nn.ConvTranspose2d
+    ones = layer(torch.ones(1, 1, 4, 5))[0, 0].detach()  # (4 * factor, 5 * factor)
+    middle = 2 * factor
+    edge, corner, inside = ones[0, middle], ones[0, 0], ones[middle, middle]
+    print(f"factor {factor}: inside {inside:g}, at an edge {edge:g}, in a corner {corner:g}")
 
+upsampler_2 = transposed.bilinear_upsampler(channels=1, factor=2)
 image = photo("astronaut")[:1, :64, :96][None]  # (1, 1, 64, 96)
 difference = upsampler_2(image).detach() - F.interpolate(image, scale_factor=2, mode="bilinear")
 print("equal to interpolate inside:", difference[..., 1:-1, 1:-1].abs().max().item() < 1e-6)
 print("equal to interpolate at the border:", difference.abs().max().item() < 1e-6)
 
 # %% [markdown]
-# An edge keeps 0.75 of its value and a corner 0.5625. With a factor $f$ the rim is half of $f$ wide, rounded down.
+# The larger the factor, the nearer an edge comes to half of its value, and the wider is the rim: half of $f$, rounded
+# down.
 #
 # ## Three kernels: unpooling, nearest, bilinear
 #
@@ -711,14 +715,15 @@ def upsample_by_matrix(image, kernel, factor):
     padding = (len(kernel) - factor) // 2
     down = my_matrix(kernel, factor * image.shape[-2], factor, padding)  # (H, factor * H)
     across = my_matrix(kernel, factor * image.shape[-1], factor, padding)  # (W, factor * W)
-    return down.T @ image @ across
+    return down.float().T @ image @ across.float()
 
 
 def three_ways(factor):
     """The kernels of fixed unpooling, nearest and bilinear upsampling."""
     nail = torch.zeros(factor)
     nail[0] = 1
-    return {"unpooling": nail, "nearest": torch.ones(factor), "bilinear": my_tent(factor)}
+    tent = my_tent(factor).float()
+    return {"unpooling": nail, "nearest": torch.ones(factor), "bilinear": tent}
 
 
 # %% [markdown]
@@ -732,21 +737,21 @@ for name in ("astronaut", "chelsea", "coffee", "rocket"):
     height, width = (side // 4 * 4 for side in original.shape[-2:])
     original = original[:, :height, :width]
     small = F.avg_pool2d(original, 4)  # (3, H, W) -> (3, H / 4, W / 4)
-    print(f"{name}, RMSE:")
-    for way, kernel in three_ways(4).items():
-        error = 255 * (upsample_by_matrix(small, kernel, 4) - original)
+    for way in ("nearest", "bilinear"):
+        error = 255 * (upsample_by_matrix(small, three_ways(4)[way], 4) - original)
         whole = error.square().mean().sqrt().item()
         inside = error[:, 4:-4, 4:-4].square().mean().sqrt().item()
-        print(f"    {way:9} {whole:5.1f}, inside {inside:5.1f}")
+        print(f"{name + ', ' + way:19} RMSE {whole:4.1f}, inside {inside:4.1f}")
 
 # %%
-original = photo("astronaut")[:, :192, 128:384]  # (3, 192, 256)
-small = F.avg_pool2d(original, 4)  # (3, 48, 64)
+original = photo("astronaut")[:, 60:156, 152:296]  # (3, 96, 144)
+small = F.avg_pool2d(original, 4)  # (3, 24, 36)
 enlarged = {way: upsample_by_matrix(small, kernel, 4) for way, kernel in three_ways(4).items()}
 show(
-    draw.pictures({"original": original} | enlarged, columns=2, size=2.9),
-    "A portrait four times: the original; after unpooling, black with a grid of dots; after nearest "
-    "upsampling, in blocks; after bilinear upsampling, smooth, with a dark rim two pixels wide.",
+    draw.pictures({"original": original} | enlarged, columns=2, size=3.9),
+    "A face four times: the original; after unpooling, black with a grid of single "
+    "pixels, one in 16; after nearest upsampling, in blocks; after bilinear upsampling, "
+    "smooth, with a dark rim two pixels wide.",
 )
 
 # %% [markdown]
@@ -762,7 +767,7 @@ show(
 # %%
 town = streets("test", count=10)
 masks = town.masks  # (10, 96, 128)
-shares = torch.stack([masks == label for label in range(11)], dim=1).float()  # (10, 11, 96, 128)
+shares = torch.stack([masks == c for c in range(11)], dim=1).float()  # (10, 11, 96, 128)
 scores = F.avg_pool2d(shares, 8)  # (10, 11, 12, 16)
 labels, right = {}, {}
 known = masks != VOID
@@ -780,20 +785,29 @@ print("the labels of F.interpolate:", torch.equal(labels["bilinear"], by_pytorch
 shown = {"true": masks[0]}
 for way in labels:
     shown[f"{way}: {100 * right[way][0]:.1f} % right"] = labels[way][0]
-coloured = {
-    title: torch.from_numpy(town.colourize(mask)).permute(2, 0, 1) / 255  # (3, 96, 128)
-    for title, mask in shown.items()
-}
 show(
-    draw.pictures(coloured, columns=2, size=2.9),
-    "The mask of a street four times, with a sky in light blue, buildings red, trees green, cars blue, "
-    f"a grey road; {'; '.join(shown)}. Unpooling gives sky nearly everywhere, nearest gives blocks, "
-    "bilinear gives smooth borders; thin things are lost in all three.",
+    draw.masks(shown, 2, town.classes, town.palette, size=3.9),
+    f"The mask of a street four times: {'; '.join(shown)}. Unpooling gives sky nearly "
+    "everywhere, nearest gives blocks, bilinear gives smooth borders; the poles are lost "
+    "in all three. A key below names the colours.",
 )
 
 # %% [markdown]
-# Bilinear wins in every street: where nearest leaves stairs, the borders between classes come out smooth. And the dark
-# rim does no harm here. Near the border the scores of *all* classes shrink by the same factor, so the largest stays the
+# Over all pixels bilinear wins in every street: where nearest leaves stairs, the borders between classes come out
+# smooth. But most pixels are road, buildings and sky. Count for each class the pixels of its own that were found:
+
+# %%
+for name in ("sky", "building", "road", "car", "sign", "pedestrian", "bicyclist", "pole"):
+    label = town.classes.index(name)
+    own = masks == label  # (10, 96, 128)
+    found = {way: 100 * (labels[way][own] == label).float().mean() for way in labels}
+    print(f"{name:10} nearest {found['nearest']:4.1f} %, bilinear {found['bilinear']:4.1f} %")
+
+# %% [markdown]
+# On large things bilinear gains, on thin things it loses: it mixes the scores of neighbouring cells, and the few cells
+# of a thin thing are outvoted by the wide ones beside them. One number over all pixels does not show that.
+#
+# The dark rim does no harm here. Near the border the scores of *all* classes shrink by the same factor, so the largest stays the
 # largest: the labels are those of `F.interpolate`, to the pixel.
 #
 # Unpooling alone fails. Of 64 pixels, 63 get no score at all, and the arg max of zeros is class 0, the sky. It needs
@@ -808,27 +822,22 @@ show(
 # ### "Stride 2", over the matrix for stride 1
 #
 # A lecture slide works the example of this lesson in letters: kernel $(w_1, w_2, w_3)$, padding 1, four inputs. It
-# announces stride 2, draws the matrix for stride 1, and ends the product with the rows $w_3 z_4 + w_2 z_4$ and $w_2$.
-# Neither can be right. Two taps of one stamp never meet in one place, and a row without any $z$ would be there even for
-# $z = 0$. Here are the right rows on the whole canvas, for both strides.
+# announces stride 2, but draws the matrix for stride 1, and its product ends with two rows that fit neither. On the
+# slide, and as they should be before the crop:
+#
+# | | last row but one | last row |
+# | --- | --- | --- |
+# | on the slide | $w_3 z_4 + w_2 z_4$ | $w_2$ |
+# | stride 1, four values $z$ | $w_3 z_3 + w_2 z_4$ | $w_3 z_4$ |
+# | stride 2, two values $z$ | $w_2 z_2$ | $w_3 z_2$ |
+#
+# One look tells that the slide's rows are wrong. Two taps of one stamp never meet in one place, and a row without
+# any $z$ would be there even for $z = 0$. With stride 2, four inputs give two outputs, so $z_3$ and $z_4$ do not exist.
 
 # %%
-for n, stride, extra in ((4, 1, 0), (2, 2, 1)):
-    rows = transposed.spell_transpose(n, kernel=3, stride=stride, output_padding=extra)
-    print(f"stride {stride}, z has {n} values:", "; ".join(rows))
-
-# %% [markdown]
-# For stride 1 the last two rows are $w_3 z_3 + w_2 z_4$ and $w_3 z_4$. For stride 2 four inputs give only two outputs,
-# so $z_3$ and $z_4$ must not appear at all. Cropping the padding leaves rows 2 to 5. With numbers,
-# by your own stamps:
-
-# %%
-my_stamps = yours_or_ours.conv_transpose_1d(conv_transpose_1d)
-for values, stride, extra in (((1, 10, 100, 1000), 1, 0), ((1, 10), 2, 1)):
-    z = torch.tensor(values).float()
-    whole = my_stamps(z, w, stride, 0, extra).int().tolist()
-    cropped = my_stamps(z, w, stride, 1, extra).int().tolist()
-    print(f"stride {stride}: {whole}, cropped {cropped}")
+for n, stride in ((4, 1), (2, 2)):
+    rows = transposed.spell_transpose(n, kernel=3, stride=stride)
+    print(f"stride {stride}:", "; ".join(rows))
 
 # %% [markdown]
 # ### "A transposed convolution restores the input's shape"
@@ -839,20 +848,27 @@ for values, stride, extra in (((1, 10, 100, 1000), 1, 0), ((1, 10), 2, 1)):
 # %%
 my_size = yours_or_ours.transposed_size(transposed_size)
 for size in (16, 17, 18):
-    extra = my_output_padding(size, 5, 3, 2, 1)
-    plain, restored = my_size(6, 5, 3, 2, 0, 1), my_size(6, 5, 3, 2, extra, 1)
+    extra = int(my_output_padding(size, 5, 3, 2, 1))
+    plain, restored = (int(my_size(6, 5, 3, 2, more, 1)) for more in (0, extra))
     print(f"{size} -> 6 -> {plain}; with output_padding={extra}: {size} -> 6 -> {restored}")
 
 # %% [markdown]
 # ### "A kernel of twice the factor makes it bilinear"
 #
-# For even factors, yes. For an odd factor the tent has one tap less. With a kernel of 6 for a factor of 3, no padding
-# gives the right length: five values should become 15.
+# For even factors, yes. For an odd factor the tent has one tap less. With a kernel of 6 for a factor of 3, five values
+# should become 15, and no padding alone gives that. `output_padding=1` would, but then the middle of the stamps lies
+# half a pixel before the middle of their cells, and the picture shifts.
 
 # %%
 for kernel in (6, 5):
-    lengths = [my_size(5, kernel, 3, padding, 0, 1) for padding in (0, 1, 2)]
+    lengths = [int(my_size(5, kernel, 3, padding, 0, 1)) for padding in (0, 1, 2)]
     print(f"kernel {kernel}, padding 0, 1, 2: {lengths}")
+
+one = torch.tensor([0.0, 0, 1, 0, 0])  # (5,)
+for kernel, padding, extra in ((6, 2, 1), (5, 1, 0)):
+    stamp = my_stamps(one, torch.ones(kernel), 3, padding, extra).float()  # (15,)
+    middle = (torch.arange(15) * stamp).sum() / stamp.sum()
+    print(f"kernel {kernel}: of places 0 to 14 the middle stamp lies around {middle:.1f}")
 
 # %% [markdown]
 # ## Quiz
@@ -870,7 +886,7 @@ quiz.last_place()
 quiz.padding_one_more()
 
 # %%
-quiz.even_counts()
+quiz.equal_counts()
 
 # %%
 quiz.same_weight()
@@ -883,7 +899,7 @@ quiz.same_weight()
 # - Read as stamps: scaled copies of the kernel, a stride apart, added up; padding crops, `output_padding` lengthens the
 #   canvas before the crop.
 # - The length is $(n - 1) s + d (k - 1) + 1 - 2p$ plus `output_padding`; up to $s$ input lengths share one output length.
-# - The stride must divide the kernel for even counts, and even counts alone do not prevent a pattern.
+# - The stride must divide the kernel for equal counts, and equal counts alone do not prevent a pattern.
 # - Unpooling, nearest and bilinear upsampling are transposed convolutions with fixed kernels; the tent is exact inside and
 #   too dark at the border.
 #
@@ -895,7 +911,8 @@ quiz.same_weight()
 #   comes from.
 # - J. Long, E. Shelhamer and T. Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015:
 #   section 3.3, upsampling that starts as bilinear and can be learned.
-# - A. Odena, V. Dumoulin and C. Olah, "Deconvolution and checkerboard artifacts", Distill, 2016: uneven overlap.
+# - A. Odena, V. Dumoulin and C. Olah, "Deconvolution and checkerboard artifacts", Distill, 2016: overlap, checkerboards, and
+#   upsampling by a fixed rule before a convolution.
 #
 # ## Where next
 #

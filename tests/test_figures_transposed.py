@@ -3,6 +3,7 @@
 import io
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -73,7 +74,8 @@ def test_stamps_light_one_row_and_hatch_the_padding() -> None:
     assert bold == ["2", "3", "5", "row 2", "20", "30", "50", "z2 = 10"]
     hatched = [patch for patch in axes.patches if patch.get_hatch()]
     assert {patch.get_x() for patch in hatched} == {0, 6}
-    assert "so far" in words(axes)
+    assert "on the canvas" in words(axes)
+    assert "W.T @ z" not in words(axes)
     assert "cropped" in words(draw.stamps(z, kernel, 2, 1).axes[0])
     assert "output_padding" in words(draw.stamps(z, kernel, 2, 1, 1).axes[0])
     for step in (-1, 5):
@@ -97,25 +99,36 @@ def test_overlaps_are_bars_and_their_products() -> None:
     assert numbers(bottom) == T.overlap_counts((3, 3), 3, 2).tolist()
 
 
-def test_pictures_stretch_grey_only_where_asked() -> None:
-    grey, flat = torch.tensor([[0.25, 0.5]]), torch.full((1, 2), -3.0)
-    shown = {"colour": torch.rand(3, 2, 4), "grey": grey, "flat": flat}
-    own = draw.pictures(shown, columns=2, same_range=False).axes
-    assert [axes.get_title() for axes in own] == list(shown)
-    assert own[1].images[0].get_clim() == (0.25, 0.5)
-    low, high = own[2].images[0].get_clim()
-    assert low < -3 < high  # neither black nor white
-    assert draw.pictures({"grey": grey}, columns=1).axes[0].images[0].get_clim() == (0, 1)
+def test_pictures_show_all_greys_in_one_range() -> None:
+    shown = {"colour": torch.rand(3, 2, 4), "grey": torch.tensor([[0.25, 0.5]])}
+    axes = draw.pictures(shown, columns=2).axes
+    assert [one.get_title() for one in axes] == list(shown)
+    assert axes[1].images[0].get_clim() == (0, 1)
+
+
+def test_masks_have_a_key_to_what_occurs_in_them() -> None:
+    palette = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255]], np.uint8)
+    shown = {"a": torch.tensor([[0, 2, 2]]), "b": torch.tensor([[2, 2, 0]])}
+    figure = draw.masks(shown, 2, ["x", "y", "z"], palette)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["0 x", "2 z"]
+    image = figure.axes[1].images[0].get_array()
+    assert image.tolist() == [[[0, 0, 1], [0, 0, 1], [1, 0, 0]]]
 
 
 def test_tents_add_up() -> None:
     z, factor = torch.tensor([2.0, 5, 1]), 4
     matrix = T.interpolation_matrix(3, factor)
-    *single, total = draw.tents(z, matrix).axes[0].lines
-    assert len(single) == 3
-    assert total.get_ydata() == pytest.approx((matrix @ z).tolist())
-    assert total.get_xdata()[0] == pytest.approx(0.5 / factor - 0.5)
-    assert single[1].get_xdata() == pytest.approx([i / 8 for i in range(1, 16, 2)])
+    *single, line, dots = draw.tents(z, matrix).axes[0].lines
+    tents, samples = single[::2], single[1::2]
+    assert [tent.get_ydata()[1] for tent in tents] == z.tolist()
+    assert samples[1].get_xdata() == pytest.approx([i / 8 for i in range(1, 16, 2)])
+    assert dots.get_ydata() == pytest.approx((matrix @ z).tolist())
+    assert dots.get_xdata()[0] == pytest.approx(0.5 / factor - 0.5)
+    at = [np.interp(dots.get_xdata(), *tent.get_data()) for tent in tents]  # beyond a foot np.interp stays at its 0
+    assert sum(at) == pytest.approx(dots.get_ydata())
+    assert np.interp(dots.get_xdata(), *line.get_data()) == pytest.approx(dots.get_ydata())
+    for tent, sample in zip(tents, samples):
+        assert np.interp(sample.get_xdata(), *tent.get_data()) == pytest.approx(sample.get_ydata())
 
 
 def test_figures_leave_nothing_open() -> None:

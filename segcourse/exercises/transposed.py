@@ -74,6 +74,25 @@ def _matrix_wrapping_round(kernel: Tensor, size: int, stride: int, padding: int)
     return wrong
 
 
+def _matrix_from_other_side(kernel: Tensor, size: int, stride: int, padding: int) -> Tensor:
+    wrong = torch.zeros_like(conv_matrix_1d(kernel, size, stride, padding))
+    for o, t in itertools.product(range(len(wrong)), range(len(kernel))):
+        i = o * stride + t + padding
+        if i < size:
+            wrong[o, i] = kernel[t]
+    return wrong
+
+
+def _matrix_with_axes_swapped(kernel: Tensor, size: int, stride: int, padding: int) -> Tensor:
+    """Raises IndexError wherever an input has a number that no row has."""
+    wrong = torch.zeros_like(conv_matrix_1d(kernel, size, stride, padding))
+    for o, t in itertools.product(range(len(wrong)), range(len(kernel))):
+        i = o * stride + t - padding
+        if 0 <= i < size:
+            wrong[i, o] = kernel[t]
+    return wrong
+
+
 def _line_and_kernel(draw: Draw) -> Case:
     taps = draw.integer(1, 4)
     return {
@@ -109,6 +128,13 @@ CONV_MATRIX_1D = Exercise(
             MATRIX,
         ),
         Misconception(
+            "swaps_axes",
+            _matrix_with_axes_swapped,
+            "You count the rows with the input and the columns with the output, which may also run out of the matrix. "
+            "What does a row stand for, and what a column?",
+            MATRIX,
+        ),
+        Misconception(
             "flips_kernel",
             lambda kernel, size, stride, padding: conv_matrix_1d(kernel.flip(0), size, stride, padding),
             "The kernel stands in your rows back to front. Signal processing flips it; the convolution of neural "
@@ -136,6 +162,13 @@ CONV_MATRIX_1D = Exercise(
             _matrix_forgetting_padding,
             "Your first row begins with the first tap on the first input. With padding, the kernel begins further "
             "to the left, and some of its taps lie on zeros.",
+            MATRIX,
+        ),
+        Misconception(
+            "adds_padding",
+            _matrix_from_other_side,
+            "You added the padding. Zeros in front of the input let the kernel begin earlier: to which side does that "
+            "move the input that lies under a tap?",
             MATRIX,
         ),
         Misconception(
@@ -185,6 +218,10 @@ def _stamp_side_by_side(z: Tensor, kernel: Tensor, stride: int, padding: int, ou
 def _stamp_averaging(z: Tensor, kernel: Tensor, stride: int, padding: int, output_padding: int) -> Tensor:
     counts = conv_transpose_1d(torch.ones_like(z), torch.ones_like(kernel), stride, padding, output_padding)
     return conv_transpose_1d(z, kernel, stride, padding, output_padding) / counts.clamp(min=1)
+
+
+def _crop_to_minus_zero(z: Tensor, kernel: Tensor, stride: int, padding: int, output_padding: int) -> Tensor:
+    return conv_transpose_1d(z, kernel, stride, 0, output_padding)[padding:-padding]
 
 
 def _append_zeros(z: Tensor, kernel: Tensor, stride: int, padding: int, output_padding: int) -> Tensor:
@@ -295,6 +332,13 @@ CONV_TRANSPOSE_1D = Exercise(
             SIZES,
         ),
         Misconception(
+            "crops_to_minus_zero",
+            _crop_to_minus_zero,
+            "Right, until the padding is 0: `x[0:-0]` is `x[0:0]`, which is empty. Count the end of the slice from the "
+            "front.",
+            SIZES,
+        ),
+        Misconception(
             "appends_zeros",
             _append_zeros,
             "You cropped first and then put zeros at the end. output_padding makes the canvas longer before it is "
@@ -305,10 +349,10 @@ CONV_TRANSPOSE_1D = Exercise(
     hints=(
         "Forget formulas: take an empty strip of paper and a rubber stamp. How long must the strip be, and where "
         "does each stamp go?",
-        "First make a canvas of zeros, long enough for the last stamp and output_padding places more. Add one scaled "
-        "kernel for each entry of z, a stride apart. At the very end cut the padding off both sides.",
-        "canvas = zeros(where the last stamp begins + its length + output_padding); for each i: canvas[begin : begin + "
-        "length] += z[i] * kernel; return canvas[padding : its length - padding]",
+        "Do it in three steps: a canvas of zeros, one stamp for each entry of z, the crop. Where does stamp i begin, "
+        "and in which of the three steps does output_padding count?",
+        "canvas = zeros(begin of the last stamp + taps + output_padding); for each i: canvas[begin : begin + taps] += "
+        "z[i] * kernel; at the end keep the places from `padding` up to the canvas's length less `padding`",
     ),
     property="the result is `W.T @ z`: scaled copies of the kernel, a stride apart, added up, then cropped.",
 )
@@ -348,7 +392,7 @@ TRANSPOSED_SIZE = Exercise(
     lesson=STEM,
     title="The length that comes out",
     points=1,
-    minutes=6,
+    minutes=5,
     difficulty=1,
     reference=transposed_size,
     oracle=_measure_size,
@@ -408,6 +452,14 @@ TRANSPOSED_SIZE = Exercise(
             SIZES,
         ),
         Misconception(
+            "a_gap_too_many",
+            lambda size, kernel, stride, padding, output_padding, dilation: (
+                (size - 1) * stride + dilation * kernel - 2 * padding + output_padding
+            ),
+            "You gave each tap a step of `dilation`. How many steps lie between the first tap and the last?",
+            SIZES,
+        ),
+        Misconception(
             "forgets_output_padding",
             lambda size, kernel, stride, padding, output_padding, dilation: transposed_size(
                 size, kernel, stride, padding, 0, dilation
@@ -421,7 +473,7 @@ TRANSPOSED_SIZE = Exercise(
         "Count the canvas first: the steps between the stamps, then one whole stamp, which dilation makes longer. "
         "Then think of what is cropped and what is added.",
         "(how many steps) * stride + (length of one stamp) - (padding at both ends) + output_padding, where a stamp "
-        "of k taps has k - 1 gaps of `dilation`",
+        "of k taps has k - 1 steps of `dilation` from its first tap to its last",
     ),
     property="as many values as the stamped canvas keeps once it is cropped.",
 )
@@ -512,7 +564,8 @@ OUTPUT_PADDING_FOR = Exercise(
         "beyond the last window?",
         "Go forward, then back: the length after the convolution, then the length after the transposed convolution "
         "with output_padding 0. What is missing? Or ask directly what a division by the stride leaves over.",
-        "the remainder of (padded size - extent of the kernel), divided by the stride",
+        "An example: 18 values, kernel 5, stride 3, padding 2. The kernel covers 5 of 22 places and can move on by at "
+        "most 17. Five steps of 3 make 15 of them; 2 are left over.",
     ),
     property="convolve `size` values, then transpose with this output_padding: `size` values come back.",
 )
@@ -551,21 +604,29 @@ def _wrong_matrix_2d(
     padding: int,
     *,
     step: int | None = None,
+    shift: int | None = None,
     out_width: int | None = None,
     in_width: int | None = None,
     keep_outside: bool = False,
 ) -> Tensor:
-    """The matrix with one thing wrong: the step, the width that numbers outputs or inputs, or the border."""
+    """The matrix with one thing wrong: the step, the shift, the width that numbers outputs or inputs, or the border."""
     (height, width), (taps_down, taps_across) = size, kernel.shape
     rows, columns = ((n + 2 * padding - k) // stride + 1 for n, k in zip(size, kernel.shape))
     matrix = kernel.new_zeros(rows * columns, height * width)
     step, out_width, in_width = step or stride, out_width or columns, in_width or width
+    shift = padding if shift is None else shift
     for r, c, a, b in itertools.product(range(rows), range(columns), range(taps_down), range(taps_across)):
-        y, x = r * step + a - padding, c * step + b - padding
+        y, x = r * step + a - shift, c * step + b - shift
         inside = 0 <= y < height and 0 <= x < width
         if inside or (keep_outside and 0 <= y * in_width + x < height * width):
             matrix[r * out_width + c, y * in_width + x] = kernel[a, b]
     return matrix
+
+
+def _numbered_by_rows(kernel: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
+    """The matrix with outputs numbered by how many rows there are; may raise IndexError."""
+    rows = (size[0] + 2 * padding - len(kernel)) // stride + 1
+    return _wrong_matrix_2d(kernel, size, stride, padding, out_width=rows)
 
 
 def _by_columns(kernel: Tensor, size: tuple[int, int], stride: int, padding: int) -> Tensor:
@@ -588,7 +649,7 @@ CONV_MATRIX_2D = Exercise(
     lesson=STEM,
     title="The matrix of a convolution of images",
     points=3,
-    minutes=15,
+    minutes=12,
     difficulty=3,
     reference=conv_matrix_2d,
     oracle=_convolve_identity_2d,
@@ -644,6 +705,19 @@ CONV_MATRIX_2D = Exercise(
             "You number the outputs with the width of the input. The output has a width of its own.",
             PLANE,
         ),
+        Misconception(
+            "output_height_for_width",
+            _numbered_by_rows,
+            "You find an output's number with the count of rows of outputs. How many outputs does one row hold?",
+            PLANE,
+        ),
+        Misconception(
+            "forgets_padding",
+            lambda kernel, size, stride, padding: _wrong_matrix_2d(kernel, size, stride, padding, shift=0),
+            "Your first output lays the first tap on the first pixel. With padding, the kernel begins above and to the "
+            "left of the image.",
+            PLANE,
+        ),
     ),
     hints=(
         "Solve it on paper for an image of 2 x 3 pixels and a kernel of 2 x 2. Which pixels does the first output "
@@ -651,7 +725,7 @@ CONV_MATRIX_2D = Exercise(
         "It is the 1-D matrix twice over: a row index and a column index for the output, for the tap and for the pixel "
         "under it. Check both pixel indices against the borders, then turn pairs into numbers: row times width plus "
         "column, with each picture's own width.",
-        "four nested loops over (r, c) of the output and (a, b) of the kernel; y and x as in 1-D; if both are inside: "
+        "y from r and a, x from c and b, each as in 1-D; if both are inside the image: "
         "matrix[number of (r, c), number of (y, x)] = kernel[a, b]",
     ),
     property="`W @ image.flatten()` equals the flattened convolution of the image, for every image.",
@@ -688,7 +762,7 @@ OVERLAP_COUNTS = Exercise(
     lesson=STEM,
     title="How many stamps cover a place",
     points=1,
-    minutes=6,
+    minutes=5,
     difficulty=2,
     reference=overlap_counts,
     oracle=lambda size, kernel, stride: transposed.overlap_counts(size, kernel, stride).tolist(),
@@ -733,9 +807,10 @@ OVERLAP_COUNTS = Exercise(
         ),
     ),
     hints=(
-        "Which stamp and which kernel make a transposed convolution count for you?",
-        "Stamp with ones: every entry of z is 1 and every tap is 1. What adds up at a place is the number of stamps "
-        "there.",
+        "On paper: a row of places, and a tick at each place that the first stamp covers. Then the second stamp. How "
+        "long is the row?",
+        "Go through the stamps, and for each through the places that it covers, and add a tick there. Or let a "
+        "function that you have written do it: which z and which taps make `conv_transpose_1d` count?",
         "counts = zeros as long as the canvas; for each stamp i and each tap t: counts[place of that tap] += 1",
     ),
     property="all counts together are size times kernel: each stamp covers as many places as it has taps.",
@@ -773,14 +848,21 @@ BILINEAR_KERNEL = Exercise(
     difficulty=2,
     reference=bilinear_kernel,
     oracle=_upsample_a_single_one,
-    cases=lambda draw: {"factor": draw.integer(1, 64)},
-    examples=tuple({"factor": factor} for factor in (1, 2, 3, 4, 5, 8)),
+    cases=lambda draw: {"factor": draw.integer(2, 64)},
+    examples=tuple({"factor": factor} for factor in (2, 3, 4, 5, 8, 1)),  # 1 last: it is the poorest to learn from
     misconceptions=(
         Misconception(
             "always_even",
             lambda factor: _tent(2 * factor, factor - 0.5, factor),
             "Right for even factors. With an odd factor the tent's centre lies on a tap, and the number of taps is odd "
             "too.",
+            TENT,
+        ),
+        Misconception(
+            "always_odd",
+            lambda factor: _tent(2 * factor - 1, factor - 1, factor),
+            "Right for odd factors. With an even factor no output lies on the centre of the tent, and the number of "
+            "taps is even too.",
             TENT,
         ),
         Misconception(
@@ -794,6 +876,15 @@ BILINEAR_KERNEL = Exercise(
             lambda factor: _tent(2 * factor - factor % 2, (2 * factor - factor % 2 - 1) / 2, 1),
             "You measured the distance in output pixels. In max(0, 1 - |x - i|) it is measured in input pixels, and "
             "one of those is `factor` output pixels wide.",
+            TENT,
+        ),
+        Misconception(
+            "zero_at_both_ends",
+            lambda factor: _tent(
+                2 * factor - factor % 2, (2 * factor - factor % 2 - 1) / 2, (2 * factor - factor % 2 - 1) / 2
+            ),
+            "Your tent comes down to 0 on its first and its last tap. It comes down to 0 one whole input pixel from "
+            "its centre: how many output pixels is that?",
             TENT,
         ),
         Misconception(
@@ -852,28 +943,35 @@ QUIZ = (
     Question(
         "length_back",
         STEM,
-        "A layer Conv1d(kernel 5, stride 3, padding 2) turns 17 values into 6. What does ConvTranspose1d with the same "
-        "three numbers, and nothing else, make of the 6?",
+        "A layer Conv1d(kernel 4, stride 4, padding 1) turns 19 values into 5. What does ConvTranspose1d with the same "
+        "three numbers, and nothing else, make of the 5?",
         (
-            Option("16 values.", "5 steps of 3, one stamp of 5, less 2 at both ends: 15 + 5 - 4.", right=True),
+            Option("18 values.", "4 steps of 4, one stamp of 4, less 1 at both ends: 16 + 4 - 2.", right=True),
             Option(
-                "17 values.",
-                "It cannot know: 16, 17 and 18 values all become 6. Without output_padding the smallest comes back.",
+                "19 values.",
+                "It cannot know: 18, 19, 20 and 21 values all become 5. Without output_padding the smallest comes "
+                "back.",
             ),
-            Option("18 values.", "6 times 3 would be 18, but kernel and padding count too."),
-            Option("6 values.", "The stride pulls the stamps apart, so there are more."),
+            Option("20 values.", "5 times 4 would be 20, but kernel and padding count too."),
+            Option("5 values.", "The stride pulls the stamps apart, so there are more."),
         ),
     ),
     Question(
         "last_place",
         STEM,
-        "A layer ConvTranspose1d(kernel 3, stride 2, padding 1) gets output_padding=1. What is in the new place?",
+        "A layer ConvTranspose1d(kernel 7, stride 3, padding 2) gets output_padding=1. What is in the new place?",
         (
-            Option("A zero.", "Here the last stamp reaches one place further than was kept: the crop had hidden it."),
             Option(
-                "The last tap of the last stamp.",
-                "The canvas grows by one before it is cropped, and the crop now "
-                "spares that tap. It is one more row of W.T.",
+                "A zero.", "Here the last stamp reaches two places further than was kept: the crop had hidden them."
+            ),
+            Option(
+                "The last stamp's last tap.",
+                "The crop takes two places off the end. One of them comes back, and it is the one further in.",
+            ),
+            Option(
+                "The last stamp's last tap but one.",
+                "The canvas grows by one before two places are cropped, so the crop now spares this tap and takes only "
+                "the last. It is one more row of W.T.",
                 right=True,
             ),
             Option("A copy of the last value.", "Nothing is copied; it is one more row of W.T, times z."),
@@ -890,17 +988,17 @@ QUIZ = (
         ),
     ),
     Question(
-        "even_counts",
+        "equal_counts",
         STEM,
         "A decoder uses transposed convolutions with kernel 4 and stride 2. Can it still draw a checkerboard?",
         (
             Option(
                 "No: 4 is divisible by 2.",
-                "That makes the counts even. The weights that meet in an output still differ from phase to phase.",
+                "That makes the counts equal. The weights that meet in an output still differ from phase to phase.",
             ),
             Option(
                 "Yes: each phase of the output has taps of its own, and their sums may differ.",
-                "The four phases share no tap. Even counts help only as far as the taps are alike.",
+                "The four phases share no tap. Equal counts help only as far as the taps are alike.",
                 right=True,
             ),
             Option("Only with padding.", "Padding crops the border; the pattern is in the middle too."),
@@ -934,7 +1032,7 @@ LESSON = Lesson(
     stem=STEM,
     title="Transposed convolution is a matrix transpose",
     promise="Write any convolution as a matrix, turn it over, and see every upsampling layer in it.",
-    reading_minutes=25,
+    reading_minutes=30,
     before=("01_receptive_field",),
     exercises=(
         CONV_MATRIX_1D,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from segcourse.datasets.base import Bytes, colourize
+from segcourse.figures.start_here import legend
 from segcourse.plots import OKABE_ITO, png
 from segcourse.transposed import conv_matrix, conv_transpose_output_size, stamps_1d
 
@@ -109,7 +111,8 @@ def stamps(
     axes.set(xlim=(-3.3, length + 0.3), ylim=(2 * n + 4.0, -0.9))
     axes.text(0, -0.3, f"W, stride {stride}: row i holds the kernel")
     axes.text(0, n + 0.9, "stamps: z times its row of W")
-    axes.text(0, 2 * n + 2.1, "cropped: the transposed convolution" if done else "their sum: W.T @ z so far")
+    title = "cropped: this is W.T @ z" if done else "sum of the stamps, on the canvas"
+    axes.text(0, 2 * n + 2.1, title)
     for i in range(n):
         lit = i == step - 1
         fill = [(LIT if lit else PALE) if value else "white" for value in matrix[i].tolist()]
@@ -154,8 +157,9 @@ def overlaps(named: Mapping[str, Sequence[int]]) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(2.5 * len(named), 4.4))
-    grid = figure.subplots(2, len(named), squeeze=False, height_ratios=(1, 1.9))
+    lengths = [len(counts) for counts in named.values()]
+    figure = Figure(figsize=(0.22 * sum(lengths) + 0.3 * len(named), 0.22 * max(lengths) + 1.6))
+    grid = figure.subplots(2, len(named), squeeze=False, width_ratios=lengths, height_ratios=(1.2, 0.22 * max(lengths)))
     most = max(max(counts) for counts in named.values())
     for (top, bottom), (title, counts) in zip(grid.T, named.items()):
         top.bar(range(len(counts)), counts, color=OKABE_ITO["sky"], edgecolor=OKABE_ITO["blue"])
@@ -165,18 +169,17 @@ def overlaps(named: Mapping[str, Sequence[int]]) -> Figure:
         bottom.set_axis_off()
         for row, values in enumerate(plane.tolist()):
             for column, value in enumerate(values):
-                bottom.text(column, row, str(value), ha="center", va="center", size=8)
+                bottom.text(column, row, str(value), ha="center", va="center", size=9)
     return figure
 
 
-def pictures(named: Mapping[str, Tensor], columns: int, size: float = 2.4, same_range: bool = True) -> Figure:
+def pictures(named: Mapping[str, Tensor], columns: int, size: float = 2.4) -> Figure:
     """Draw images in rows, each with its title.
 
     Args:
-        named: title -> image, (H, W) grey or (3, H, W) colour in [0, 1].
+        named: title -> image, (H, W) grey or (3, H, W) colour, in [0, 1].
         columns: images a row.
         size: inches a picture is wide.
-        same_range: grey goes from 0 to 1; otherwise each grey image is stretched to its own darkest and brightest.
     """
     from matplotlib.figure import Figure
 
@@ -191,10 +194,18 @@ def pictures(named: Mapping[str, Tensor], columns: int, size: float = 2.4, same_
         if image.dim() == 3:
             axes.imshow(image.permute(1, 2, 0).clamp(0, 1).cpu().numpy())
         else:
-            low, high = (0, 1) if same_range else (image.min().item(), image.max().item())
-            middle = max(abs(high), abs(low), 1e-9)  # a constant image comes out in an even tone, not in black
-            flat = high - low < 1e-6 * middle
-            axes.imshow(image.cpu().numpy(), cmap="gray", vmin=low - middle if flat else low, vmax=high + middle * flat)
+            axes.imshow(image.cpu().numpy(), cmap="gray", vmin=0, vmax=1)
+    return figure
+
+
+def masks(
+    named: Mapping[str, Tensor], columns: int, classes: Sequence[str], palette: Bytes, size: float = 2.4
+) -> Figure:
+    """Draw masks (H, W) as `pictures` in the palette's colours, and below them the names of the classes that occur."""
+    coloured = {title: torch.from_numpy(colourize(mask, palette)).movedim(-1, 0) / 255 for title, mask in named.items()}
+    figure = pictures(coloured, columns, size)
+    figure.set_figheight(figure.get_figheight() + 0.5)
+    legend(figure, torch.stack(list(named.values())).cpu().numpy(), classes, palette)
     return figure
 
 
@@ -202,7 +213,7 @@ def pictures(named: Mapping[str, Tensor], columns: int, size: float = 2.4, same_
 
 
 def tents(z: Tensor, matrix: Tensor) -> Figure:
-    """Draw linear upsampling as a sum of tents.
+    """Draw linear upsampling as a sum of tents: lines for tents, marks where they are sampled, dots for the output.
 
     Args:
         z: (n,) values.
@@ -210,21 +221,24 @@ def tents(z: Tensor, matrix: Tensor) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    factor = len(matrix) // len(z)
-    x = (torch.arange(len(matrix)) + 0.5) / factor - 0.5  # the outputs' places, measured in inputs
-    figure = Figure(figsize=(8, 3.2))
+    n, factor = len(z), len(matrix) // len(z)
+    places = (torch.arange(len(matrix)) + 0.5) / factor - 0.5  # where the outputs lie, measured in inputs
+    figure = Figure(figsize=(8.4, 3.6))
     axes = figure.add_subplot()
     names, markers = ("blue", "orange", "green", "purple", "sky"), "os^vD"
     for i, value in enumerate(z.tolist()):
         name, marker = names[i % len(names)], markers[i % len(markers)]
         reach = matrix[:, i] > 0
-        tent = value * matrix[:, i]
-        axes.plot(x[reach], tent[reach], color=OKABE_ITO[name], marker=marker, markersize=4, linewidth=1)
-        axes.vlines(i, 0, value, color=OKABE_ITO[name], linestyle=":", linewidth=1)
-    axes.plot(x, matrix @ z, color=OKABE_ITO["black"], linewidth=2.2, label="sum of the tents: the output")
-    axes.set(xlabel="place, in input pixels", ylabel="value", ylim=(0, z.max().item() + 1.4))
-    axes.set_xticks(range(len(z)), [f"{i}\nz{i + 1} = {value:g}" for i, value in enumerate(z.tolist())])
-    axes.legend(loc="upper right", frameon=False)
+        axes.plot([i - 1, i, i + 1], [0, value, 0], color=OKABE_ITO[name], linewidth=1.2)
+        axes.plot(places[reach], value * matrix[reach, i], marker, color=OKABE_ITO[name], markersize=4.5)
+    corners = [0.0, *z.tolist(), 0.0]
+    axes.plot(range(-1, n + 1), corners, "--", color="black", linewidth=1, label="sum of the tents")
+    axes.plot(places, matrix @ z, "o", color="black", markersize=5.5, label="the output: the sum at its places")
+    axes.set(xlabel="place u, in input pixels", ylabel="value", ylim=(0, z.max().item() + 1.4))
+    axes.set_xticks(
+        range(-1, n + 1), ["-1", *(f"{i}\nz{i + 1} = {value:g}" for i, value in enumerate(z.tolist())), f"{n}"]
+    )
+    axes.legend(loc="upper right", frameon=False, ncols=2)
     return figure
 
 
