@@ -51,9 +51,18 @@ class RandomDraw:
         return options[self._random.randrange(len(options))]
 
 
+def varied(draw: Draw) -> RandomDraw:
+    """Return a source of choices that one drawn number determines.
+
+    For the values inside a tensor: shrinking then makes the tensor smaller, and not its values all alike.
+    """
+    return RandomDraw(draw.integer(0, 9999))
+
+
 def draw_tensor(draw: Draw, shape: Sequence[int], low: int, high: int) -> torch.Tensor:
     """Draw a float32 tensor of whole numbers from low to high: its sums are exact and its grid is readable."""
-    values = [draw.integer(low, high) for _ in range(math.prod(shape))]
+    value = varied(draw)
+    values = [value.integer(low, high) for _ in range(math.prod(shape))]
     return torch.tensor(values, dtype=torch.float32).reshape(*shape)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segcourse.datasets import VOID
 from segcourse.exercises import Lesson
-from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, varied
 from segcourse.exercises.quiz import Option, Question
 
 STEM = "00_start_here"
@@ -20,7 +20,8 @@ STEM = "00_start_here"
 
 def _labels(draw: Draw, shape: tuple[int, ...], classes: int) -> Tensor:
     """Draw a mask with labels below `classes` and some void; its first row begins with a labelled pixel."""
-    labels = [draw.choice((*range(classes), VOID)) for _ in range(math.prod(shape))]
+    value = varied(draw)
+    labels = [value.choice((*range(classes), VOID)) for _ in range(math.prod(shape))]
     mask = torch.tensor(labels).reshape(shape)
     mask[..., 0, 0] = mask[..., 0, 0] % VOID  # void becomes 0: a mean over no pixels at all is not asked for
     return mask
@@ -98,10 +99,10 @@ def _scores(draw: Draw) -> Case:
     """Whole-numbered scores in which every pixel has one winner."""
     n, classes, height = draw.integer(1, 3), draw.integer(2, 4), draw.integer(2, 3)
     width, level = height + draw.integer(1, 2), -draw.integer(0, 9)
-    pixels = []
+    value, pixels = varied(draw), []
     for _ in range(n * height * width):
-        scores = [draw.integer(0, 4) for _ in range(classes)]
-        scores[draw.integer(0, classes - 1)] = draw.integer(5, 9)
+        scores = [value.integer(0, 4) for _ in range(classes)]
+        scores[value.integer(0, classes - 1)] = value.integer(5, 9)
         pixels.append(scores)
     grid = torch.tensor(pixels, dtype=torch.float32).reshape(n, height, width, classes)
     return {"scores": grid.permute(0, 3, 1, 2).contiguous() + level}
@@ -207,7 +208,8 @@ def _prediction_and_mask(draw: Draw) -> Case:
     n, height = draw.integer(1, 2), draw.integer(2, 3)
     width = height + draw.integer(1, 2)
     pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0), (0, VOID), (1, VOID)]
-    drawn = [draw.choice(pairs if i % (height * width) else pairs[:-2]) for i in range(n * height * width)]
+    value = varied(draw)
+    drawn = [value.choice(pairs if i % (height * width) else pairs[:-2]) for i in range(n * height * width)]
     prediction, mask = torch.tensor(drawn).reshape(n, height, width, 2).unbind(-1)
     return {"prediction": prediction.contiguous(), "mask": mask.contiguous()}
 
