@@ -76,7 +76,8 @@ print(train_set)
 #     window 2                     [-----------]
 #
 # Three windows fit exactly. With $N = 13$ there are still three, and two pixels at the end are in none of them. With a
-# window for each output, the windows' count is the size of the heat map, and you do this for rows and for columns.
+# window for each output, the windows' count is the size of the heat map, and you do this for rows and for columns. A
+# size is always given as (rows, columns), as in a tensor's shape (N, C, H, W).
 #
 # ### Exercise: how many windows fit (1 point)
 
@@ -111,12 +112,14 @@ for step in (32, 4, 1):
 # laid down 4 · 3 = 12 times. But the row as a whole has only 8 - 3 + 1 = 6 places: the left part of the figure shows
 # which window computes which.
 #
-# To count overlaps is to stamp a block of ones for each window and to add: the transposed convolution of lesson 02.
+# The right part is our scene with windows of 32 every 4 pixels: 17 x 25 of them, as printed above. A kernel of 5 has
+# 32 - 5 + 1 = 28 places along each side of a window. To count how often a place is computed, stamp a block of ones for
+# each window and add. (`conv_transpose` does just that; lesson 02 is about it, here it only counts.)
 
 # %%
 from segcourse.figures.convolutionalize import overlap_figure
 
-row_counts = F.conv_transpose1d(torch.ones(1, 1, 4), torch.ones(1, 1, 3))  # (1, 1, 6): 4 windows, 3 places each
+row_counts = F.conv_transpose1d(torch.ones(1, 1, 4), torch.ones(1, 1, 3))  # 4 windows, 3 places each: (1, 1, 6)
 print("times that each place is computed:", row_counts[0, 0].int().tolist(), "in all", int(row_counts.sum()))
 
 scene_counts = F.conv_transpose2d(torch.ones(1, 1, 17, 25), torch.ones(1, 1, 28, 28), stride=4)[0, 0]  # (92, 124)
@@ -134,7 +137,8 @@ show(
 #
 # The cost of a convolution is counted in **multiply-adds** (one product, added to a sum). At one place, a kernel of
 # $k \times k$ reads all input channels, and each output channel has a kernel of its own: $k^2 \, C_\text{in} \,
-# C_\text{out}$ multiply-adds. The number of places is what differs between the two ways.
+# C_\text{out}$ multiply-adds. The number of places is what differs between the two ways. The one pass visits all places
+# of the image, also those at the edge that lie in no window.
 #
 # ### Exercise: windows against one pass (2 points)
 
@@ -164,21 +168,26 @@ check.macs_both_ways(macs_both_ways)
 
 # %% [markdown]
 # Our classifier, `PatchClassifier`, has this first layer: 5x5, 3 channels in, 16 out. Two more convolutions and two
-# dense layers follow. For the first layer and for all layers together, how many times is the work done?
+# dense layers follow. How many times is the work of one pass done, window by window? The one pass has stride 4, from its
+# two poolings. So for all layers together we compare it with windows every 4 and every 32 pixels: it holds their scores.
 
 # %%
 from segcourse.convolutionalize import PatchClassifier, patch_cost
 
 my_macs = yours_or_ours.macs_both_ways(macs_both_ways)
 for step in (1, 4, 32):
-    windows, one_pass = my_macs(96, 128, 32, step, 5, 3, 16)
+    windows, once = my_macs(96, 128, 32, step, 5, 3, 16)
+    print(f"stride {step:2d}: the first layer {windows / once:6.2f} times")
+for step in (4, 32):
     whole = patch_cost(PatchClassifier(), (96, 128), window=32, stride=step)
-    print(f"stride {step:2d}: the first layer {windows / one_pass:6.2f} times, all layers {whole.ratio:6.2f} times")
+    print(f"stride {step:2d}: all layers      {whole.ratio:6.2f} times")
 
 # %% [markdown]
-# At stride 1, a label for every pixel, the same product is computed more than a hundred times. Windows that lie side
-# by side (stride 32) share nothing: then one pass saves nothing. It even costs more, because it computes the scores of
-# all the windows between them too. **The gain is the overlap.**
+# At stride 1, a label for every pixel, each product of the first layer is computed 433 times. Later layers repeat less,
+# and the dense layers nothing: each window has a map of its own. (What a label for every pixel costs with all layers,
+# we count at the end: one pass of stride 4 is not enough for it.) Windows that lie side by side (stride 32) share
+# nothing: then one pass saves nothing. It even costs more, because it computes the scores of all the windows between
+# them too. **The gain is the overlap.**
 #
 # ## A dense layer at every pixel
 #
@@ -207,7 +216,7 @@ print("1x1 convolution, its middle pixel:", everywhere[0, :, 0, 1].int().tolist(
 
 # %%
 def dense_at_every_pixel(features, weight, bias):
-    """Return a dense layer's outputs at every pixel of a map, computed without a convolution.
+    """Return a dense layer's outputs at every pixel of a map.
 
     features: (N, C, H, W); weight: (K, C); bias: (K,), a number for each output.
     Returns a tensor (N, K, H, W). Example: the map above, its weight and a bias of zeros give `everywhere`.
@@ -312,8 +321,8 @@ check.linear_to_conv(linear_to_conv)
 #
 # ### Exercise: the whole network (3 points)
 #
-# Call your `linear_to_conv`, once it is right. In a failing case, `seed` stands for the model's weights and `pooled`
-# says whether there is an adaptive pooling.
+# Call your `linear_to_conv`, once it is right. In a failing case, `model` lists the layers that your function was given,
+# and `seed` is what their random weights were drawn from.
 
 
 # %%
@@ -324,6 +333,7 @@ def convolutionalize(model, channels, size):
     map of a training patch as it is; then nn.Flatten, and nn.Linear layers with nn.ReLU between them.
     channels, size: of the map that is flattened, for a training patch; size is a pair (h, w).
     Returns an nn.Sequential: one pass over an image gives, at (i, j), the model's scores of the window there.
+    The model's weights stay as they are; the layers that need no change may be used again.
     """
     # BEGIN SOLUTION
     network = nn.Sequential()
@@ -386,7 +396,8 @@ print(f"window by window {1000 * slow:.1f} ms, one pass {1000 * fast:.1f} ms: {s
 
 # %% [markdown]
 # A soft-max over the classes turns the scores into probabilities, one heat map for each class. They are small: an entry
-# for every fourth pixel, and none nearer to the border than half a window.
+# for every fourth pixel, and none nearer to the border than half a window. In the figure each entry lies at the centre
+# of its window, four pixels wide, and the dashed frame shows in the scene what the maps cover.
 
 # %%
 from segcourse.figures.convolutionalize import heatmaps_figure
@@ -394,14 +405,14 @@ from segcourse.figures.convolutionalize import heatmaps_figure
 probabilities = one_pass[0].softmax(0)  # (11, 17, 25)
 chosen = ("road", "sky", "building", "tree", "car")
 show(
-    heatmaps_figure(scene[0], probabilities, val_set.classes, chosen),
+    heatmaps_figure(scene[0], probabilities, val_set.classes, chosen, window=32, stride=4),
     f"A scene of 96 x 128 and five heat maps of {one_pass.shape[2]} x {one_pass.shape[3]}, for {', '.join(chosen)}: "
-    "bright where the network finds the class.",
+    "bright where the network finds the class. Each map covers the middle 68 x 100 pixels of the scene.",
 )
 
 # %% [markdown]
 # Any size goes in. Cut the scene smaller and larger with the sliders; the network runs on the cut, and each label is
-# painted at the centre of its window. The first window is framed in black, the last one in white, and hatching marks
+# painted at the centre of its window. The first window is framed in orange, the last one in blue, and hatching marks
 # what no window reaches. When does the heat map grow, and when does it not?
 
 # %%
@@ -445,15 +456,16 @@ print("parameters before and after:", before, after)
 print("weights of fc6, dense and convolution, at full width:", 4096 * (512 * 7 * 7), 7 * 7 * 512 * 4096)
 
 # %% [markdown]
-# Back to our classifier, of stride 4. To label every pixel, mirror the border of the scene so that windows reach it,
-# run one pass, take the heat map as the middle of 4x4 blocks and enlarge it: by repeating each label, or by
-# interpolating the scores before taking the largest.
+# Back to our classifier, of stride 4. To label every pixel, take each entry of the heat map for the middle block of 4x4
+# pixels of its window. Around that block the window has (32 - 4) / 2 = 14 pixels on each side, so mirror 14 pixels at
+# the border of the scene: then the blocks of all windows fill it. Run one pass and enlarge the map: by repeating each
+# label, or by interpolating the scores before taking the largest.
 
 # %%
 from segcourse.figures.convolutionalize import label_maps_figure, pixel_accuracy, upsampled_labels
 
 with torch.no_grad():
-    coarse = network(F.pad(scene, (14, 14, 14, 14), mode="reflect")).argmax(1)[0].cpu()  # 14 = (32 - 4) / 2
+    coarse = network(F.pad(scene, (14, 14, 14, 14), mode="reflect")).argmax(1)[0].cpu()
 smooth = upsampled_labels(network, scene, 32, 4, "bilinear")[0].cpu()
 panels = {
     "scene": scene[0],
@@ -489,14 +501,15 @@ print(f"right pixels in this scene: {pixel_accuracy(smooth, mask):.1%}")
 #
 # One pass equals the sliding window because each layer treats every place alike and looks at a fixed neighbourhood. A
 # layer that knows where it is, or that looks at everything it is given, sees something else in a window than in the
-# whole image. Nine small networks with windows of 10 and stride 2; how many of them do *not* give the same numbers?
-
-# %%
-prediction_broken = ...
+# whole image. Below are nine small networks with windows of 10 and stride 2. Three of their layers may be new to you:
+#
+# - *group norm* subtracts the mean of all it is given, over channels and places, and divides by the deviation;
+# - a *position code* is added to the pixels and says where they are, here in which row;
+# - *attention* replaces each pixel of a map by a mean over all its pixels, in which similar ones count more.
 
 # %%
 torch.manual_seed(0)
-features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))  # a window of 10 becomes 8, then 4
+trunk = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))  # a window of 10 becomes 8, then 4
 head, score = nn.Conv2d(4, 5, 4), nn.Conv2d(4, 5, 1)  # a dense layer on the map of 4x4, and one on a pixel
 down_the_rows = torch.linspace(0, 1, 18)[:, None]  # a code for the row, counted from the top of what is given
 
@@ -508,16 +521,22 @@ def attend(maps):
 
 
 networks = {
-    "convolutions without padding": nn.Sequential(features, head),
-    "convolution padded with zeros": nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *features[1:], nn.Conv2d(4, 5, 5)),
-    "batch norm, in evaluation": nn.Sequential(features, nn.BatchNorm2d(4).eval(), head),
-    "batch norm, in training": nn.Sequential(features, nn.BatchNorm2d(4).train(), head),
-    "group norm": nn.Sequential(features, nn.GroupNorm(1, 4), head),
-    "average over the whole map": nn.Sequential(features, nn.AdaptiveAvgPool2d(1), score),
-    "average over 4x4, stride 1": nn.Sequential(features, nn.AvgPool2d(4, stride=1), score),
-    "position code": lambda x: head(features(x + down_the_rows[: x.shape[2]])),
-    "attention over the whole map": lambda x: head(attend(features(x))),
+    "convolutions without padding": nn.Sequential(trunk, head),
+    "convolution padded with zeros": nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), *trunk[1:], nn.Conv2d(4, 5, 5)),
+    "batch norm, in evaluation": nn.Sequential(trunk, nn.BatchNorm2d(4).eval(), head),
+    "batch norm, in training": nn.Sequential(trunk, nn.BatchNorm2d(4).train(), head),
+    "group norm": nn.Sequential(trunk, nn.GroupNorm(1, 4), head),
+    "average over the whole map": nn.Sequential(trunk, nn.AdaptiveAvgPool2d(1), score),
+    "average over 4x4, stride 1": nn.Sequential(trunk, nn.AvgPool2d(4, stride=1), score),
+    "position code": lambda x: head(trunk(x + down_the_rows[: x.shape[2]])),
+    "attention over the whole map": lambda x: head(attend(trunk(x))),
 }
+
+# %% [markdown]
+# How many of the nine do *not* give the same numbers in one pass as window by window? Write it down first.
+
+# %%
+prediction_broken = ...
 
 # %%
 from segcourse.figures.convolutionalize import same_as_windows
@@ -561,6 +580,9 @@ print("windows at every pixel:       ", F.conv1d(row, row_network.weight)[0, 0].
 # Giusti et al. (2013) do it inside the network, at every pooling, and Sermanet et al. (2014) at the last one.
 #
 # ### Exercise: shift and stitch (3 points)
+#
+# In a failing case, `network` lists the layers of the network that your function was given, and `seed` is what their
+# random weights were drawn from.
 
 
 # %%
@@ -570,8 +592,8 @@ def shift_and_stitch(network, image, window, stride):
     network: a function, images (N, C, H, W) -> heat maps (N, K, h, w); its windows are `window` wide and high, its
     stride is `stride`; h and w are as in heatmap_size.
     image: (N, C, H, W), at least window + stride - 1 high and wide.
-    Returns a tensor (N, K, H - window + 1, W - window + 1): at (i, j) the scores of the window that begins there.
-    You may call the network stride² times or a few times more, on images that are not larger than this one.
+    Returns a tensor (N, K, H - window + 1, W - window + 1) on the image's device: at (i, j) the scores of the window
+    that begins there. Call the network stride² times, or up to three times more: not once for each window.
     """
     height, width = image.shape[2] - window + 1, image.shape[3] - window + 1
     # BEGIN SOLUTION
@@ -597,16 +619,19 @@ from segcourse.convolutionalize import pad_for_centres
 my_stitch = yours_or_ours.shift_and_stitch(shift_and_stitch)
 with torch.no_grad():
     stitched = my_stitch(network, pad_for_centres(scene, 32), 32, 4)  # (1, 11, 96, 128)
-    part = my_stitch(network, scene[:, :, 20:61, 30:85], 32, 4)
-by_window = sliding_window(model, scene[:, :, 20:61, 30:85], window=32, stride=1)
-difference = (part - by_window).abs().max() / by_window.abs().max()
+    part = my_stitch(network, scene[:, :, 20:61, 30:85], 32, 4).cpu()
+part_by_window = sliding_window(model, scene[:, :, 20:61, 30:85], window=32, stride=1).cpu()
+largest = part_by_window.abs().max()
 print("stitched:", tuple(stitched.shape), " the part:", tuple(part.shape))
-print("same numbers, to 1/10,000 of the largest:", bool(difference < 1e-4))
+print("same numbers, to 1/10,000 of the largest:", bool((part - part_by_window).abs().max() < 1e-4 * largest))
 cost = patch_cost(PatchClassifier(), (96 + 31, 128 + 31), window=32, stride=1)
-print(f"multiply-adds: {cost.all_windows:,} window by window, {16 * cost.one_pass:,} in sixteen passes")
+print(f"multiply-adds: {cost.all_windows:,} window by window, {16 * cost.one_pass:,} in sixteen passes:")
+print(f"{cost.all_windows / (16 * cost.one_pass):.1f} times fewer")
 
 # %% [markdown]
-# Watch the passes fill the map. White pixels have no score yet.
+# About ten times fewer, where the first layer alone was repeated 433 times: nothing is saved in the dense layers.
+#
+# Watch the passes fill the map: the slider says how many were made. White pixels have no score yet.
 
 # %%
 from segcourse.figures.convolutionalize import stitching
@@ -614,7 +639,7 @@ from segcourse.figures.convolutionalize import stitching
 dense = stitched.argmax(1)[0].cpu()
 show_widget(
     stitching(val_set, dense, stride=4),
-    "A slider over the sixteen passes of shift and stitch: after the first, one pixel of each 4 x 4 block has its "
+    "A slider over the sixteen passes of shift and stitch, from none: after the first, one pixel of each 4 x 4 block has its "
     "label; after the last, all have.",
 )
 
@@ -644,24 +669,29 @@ print(f"pixels on which the two agree: {(smooth == dense).float().mean():.1%}")
 
 # %%
 for name in ("fc6", "fc7", "fc8"):
-    dense, convolution = vgg.classifier.get_submodule(name), fully.classifier.get_submodule(name)
-    print(name, tuple(dense.weight.shape), "->", tuple(convolution.weight.shape))
+    old_layer, new_layer = vgg.classifier.get_submodule(name), fully.classifier.get_submodule(name)
+    print(name, tuple(old_layer.weight.shape), "->", tuple(new_layer.weight.shape))
 
 # %% [markdown]
 # **"Classifying 224x224 crops of a 384x384 image, cut every 32 pixels, gives the same result as one pass."** Well-known
 # course notes say so (CS231n, below). It holds for networks without padding. VGG-16 pads every convolution: the sizes
-# agree, the numbers do not. An entry of the heat map even sees more than its window of 224: after the last pooling the
-# field is 212 pixels (lesson 01), and the 7x7 kernel spans six steps of 32 more, 212 + 6 · 32 = 404.
+# agree, the numbers do not. An entry of the heat map even sees more than its window of 224. After the last pooling a
+# place sees 212 pixels (lesson 01). Seven such places in a row, 32 pixels from one to the next, see 212 + 6 · 32 = 404
+# together, and the 7x7 kernel adds them up: that is larger than the whole image of 384.
 
 # %%
 image = torch.rand(1, 3, 384, 384, generator=torch.Generator().manual_seed(0))
 with torch.no_grad():
-    one_pass = fully(image)
+    vgg_map = fully(image)
 crops = sliding_window(vgg, image, window=224, stride=32)
-off = (one_pass - crops).abs().mean() / crops.abs().mean()
-print("sizes:", tuple(one_pass.shape), tuple(crops.shape), " differ by more than a tenth:", bool(off > 0.1))
+off = (vgg_map - crops).abs().mean() / crops.abs().mean()
+winners = int((vgg_map.argmax(1) == crops.argmax(1)).sum())
+print("sizes:", tuple(vgg_map.shape), tuple(crops.shape), f" mean difference: {off:.0%} of the mean score")
+print(f"entries with the same class on top: {winners} of {crops[:, 0].numel()}")
+one_crop = image[:, :, :224, :224]
 with torch.no_grad():
-    print("on one window of 224 x 224 the same:", same_as_windows(fully, image[:, :, :224, :224], 224, 32))
+    alike = torch.allclose(fully(one_crop).flatten(1), vgg(one_crop), rtol=1e-3, atol=1e-6)
+print("on one crop by itself, convolutions and dense layers give the same:", alike)
 
 # %% [markdown]
 # **"With adaptive pooling a classifier takes any image, so it is fully convolutional."** It takes any image and gives
@@ -709,7 +739,8 @@ quiz.what_stitching_buys()
 # - A dense layer on a (C, h, w) map is an h x w convolution with the same weights in another shape; later dense layers
 #   are 1x1 convolutions, which is a dense layer at every pixel.
 # - Without the flattening any size goes in; the heat map has floor((N - P) / s) + 1 entries along an axis.
-# - The numbers equal the sliding window's exactly if nothing is padded, pooled or normalized over the whole map.
+# - The numbers equal the sliding window's exactly if nothing is padded, nothing is pooled or normalized over the whole
+#   map, and there is neither attention nor a position code.
 # - Shift and stitch gives the score of every pixel for s² passes; enlarging one coarse map comes close for one pass.
 #
 # ## References

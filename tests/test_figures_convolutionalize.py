@@ -44,6 +44,8 @@ def test_patches_carry_the_class_of_their_centre() -> None:
     figure = figures.patches_figure(DATA, 1, corners, window=24)
     names = [figures.label_name(DATA, 1, (row + 12, column + 12)) for row, column in corners]
     assert [f"{n}: {name}" for n, name in enumerate(names, start=1)] == [t for t in texts(figure) if ": " in t][1:]
+    present = [f"{n} {DATA.classes[n]}" for n in DATA.masks[1].unique().tolist() if n != VOID]
+    assert [t for t in texts(figure) if t in present] == present
     images = [axes.get_images()[0].get_array() for axes in figure.axes]
     assert np.array_equal(images[1], DATA.colourize(DATA.masks[1]))
     row, column = corners[2]
@@ -77,10 +79,17 @@ def test_overlaps_are_counted_as_they_are_drawn(size: int, window: int, kernel: 
 def test_heat_maps_are_those_of_the_classes_named() -> None:
     torch.manual_seed(0)
     probabilities = torch.rand(11, 5, 9).softmax(0)
-    figure = figures.heatmaps_figure(DATA.images[0], probabilities, DATA.classes, ("car", "sky", "road"))
+    figure = figures.heatmaps_figure(DATA.images[0], probabilities, DATA.classes, ("car", "sky", "road"), 24, 4)
     arrays = {axes.get_title(): axes.get_images()[0].get_array() for axes in figure.axes if axes.get_images()}
     for name in ("car", "sky", "road"):
         assert np.array_equal(arrays[f"{name}, 5×9"], probabilities[DATA.classes.index(name)].numpy())
+    # (24 - 4) / 2 = 10 pixels lie before the first entry's block of 4x4
+    covered = (9.5, 9.5 + 9 * 4, 9.5 + 5 * 4, 9.5)
+    for axes in figure.axes[1:4]:
+        assert tuple(axes.get_images()[0].get_extent()) == covered
+        assert (axes.get_xlim(), axes.get_ylim()) == (figure.axes[0].get_xlim(), figure.axes[0].get_ylim())
+    frame = figure.axes[0].patches[0]
+    assert (*frame.get_xy(), frame.get_width(), frame.get_height()) == (9.5, 9.5, 36, 20)
     drawn(figure)
 
 
@@ -90,7 +99,7 @@ def test_label_maps_have_a_legend_of_what_occurs() -> None:
     labels[2, 0] = 8
     figure = figures.label_maps_figure(DATA, {"scene": DATA.images[0], "labels": labels})
     legend = figure.legends[0]
-    assert [t.get_text() for t in legend.get_texts()] == ["road", "car", "void"]
+    assert [t.get_text() for t in legend.get_texts()] == ["3 road", "8 car", "255 void"]
     colours = [tuple(round(255 * c) for c in patch.get_facecolor()[:3]) for patch in legend.get_patches()]
     assert colours == [tuple(PALETTE[3]), tuple(PALETTE[8]), (0, 0, 0)]
     assert np.array_equal(figure.axes[1].get_images()[0].get_array(), DATA.colourize(labels))
@@ -123,10 +132,10 @@ def test_windows_are_painted_where_they_are(size: tuple[int, int], window: int, 
     over = np.ones(size, bool)
     over[: reached[0], : reached[1]] = False
     assert hatched[over].all()
-    assert (picture[0, : window * scale] == 0).all()  # the first window's frame
+    assert (picture[0, : window * scale] == figures.FIRST).all()
     last = [(n - 1) * stride for n in fit]
     if fit != (1, 1) and last[0] >= window:
-        assert (picture[last[0] * scale, last[1] * scale : (last[1] + window) * scale] == 255).all()
+        assert (picture[last[0] * scale, last[1] * scale : (last[1] + window) * scale] == figures.LAST).all()
 
 
 def test_a_heat_map_of_another_size_is_refused() -> None:
@@ -145,7 +154,7 @@ def test_the_line_below_says_what_fits_and_what_is_left() -> None:
 def test_the_growing_heat_map_follows_its_sliders() -> None:
     net = network(window=10, stride=2)
     widget = figures.growing_heatmap(net, DATA.images[0], DATA, window=10, stride=2)
-    height, width, image, line = widget.children
+    height, width, image, line, key = widget.children
     first = decoded(image.value)
     height.value, width.value = 31, 44
     with torch.no_grad():
@@ -155,15 +164,16 @@ def test_the_growing_heat_map_follows_its_sliders() -> None:
     assert np.array_equal(decoded(image.value), decoded(expected))
     assert not np.array_equal(first, decoded(image.value))
     assert "11 x 18" in line.value
+    assert all(name in key.value for name in DATA.classes)
 
 
 @pytest.mark.parametrize(("height", "width", "stride"), [(5, 8, 2), (7, 4, 3), (3, 6, 1)])
 def test_frames_fill_the_map_pass_by_pass(height: int, width: int, stride: int) -> None:
     labels = np.random.default_rng(1).integers(0, 200, (height, width, 3)).astype(np.uint8)
     frames = figures.stitch_frames(labels, stride)
-    assert len(frames) == stride**2
+    assert len(frames) == stride**2 + 1
     assert np.array_equal(frames[-1], labels)
-    for count, frame in enumerate(frames, start=1):
+    for count, frame in enumerate(frames):
         for i in range(height):
             for j in range(width):
                 filled = (i % stride) * stride + j % stride < count
@@ -173,8 +183,8 @@ def test_frames_fill_the_map_pass_by_pass(height: int, width: int, stride: int) 
 def test_the_stitching_widget_has_a_frame_a_pass() -> None:
     widget = figures.stitching(DATA, DATA.masks[0], stride=3)
     slider, stack = widget.children
-    assert (slider.max, len(stack.children)) == (8, 9)
-    assert np.array_equal(decoded(stack.children[8].value)[::5, ::5], DATA.colourize(DATA.masks[0]))
+    assert (slider.min, slider.max, len(stack.children)) == (0, 9, 10)
+    assert np.array_equal(decoded(stack.children[9].value)[::5, ::5], DATA.colourize(DATA.masks[0]))
 
 
 def test_upsampling_sits_where_the_windows_are() -> None:

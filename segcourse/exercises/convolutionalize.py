@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import re
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -12,7 +15,7 @@ from torch import Tensor, nn
 from segcourse import convolutionalize as topic
 from segcourse.exercises import Lesson
 from segcourse.exercises.compare import Mismatch, agree, describe_type
-from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, draw_tensor
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, RandomDraw, draw_tensor
 from segcourse.exercises.quiz import Option, Question
 
 STEM = "03_convolutionalize"
@@ -22,12 +25,32 @@ Pair = tuple[int, int]
 # --- answers that are networks: built from plain data, run, and told by what they compute -----------------
 
 
-def _whole_numbers(module: nn.Module, seed: int) -> None:
-    """Fill a network with whole numbers from -3 to 3 that the seed determines: its sums are exact."""
+def _whole_numbers(draw: Draw, shape: Sequence[int], low: int, high: int) -> Tensor:
+    """A tensor of whole numbers from low to high that a single draw determines: large ones shrink quickly too."""
+    generator = torch.Generator().manual_seed(draw.integer(0, 9999))
+    return torch.randint(low, high + 1, tuple(shape), generator=generator).float()
+
+
+def _network(layers: str, seed: int) -> nn.Sequential:
+    """Build a chain such as `Conv2d(2, 3, 2), ReLU(), Flatten()`; the seed gives whole weights from -3 to 3."""
+    network = nn.Sequential()
+    for name, numbers in re.findall(r"(\w+)\((.*?)\)(?:, |$)", layers):
+        network.append(getattr(nn, name)(*ast.literal_eval(f"[{numbers}]")))
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for parameter in module.parameters():
+        for parameter in network.parameters():
             parameter.copy_(torch.randint(-3, 4, parameter.shape, generator=generator))
+    return network
+
+
+def _convert_and_run(answer: Callable[..., Any], model: nn.Module, case: Case, image: Tensor) -> Any:
+    """Hand a layer or network over, run what comes back on an image, and see that the weights stay as they are."""
+    weights = list(model.parameters())
+    before = [w.detach().clone() for w in weights]
+    network = answer(model, case["channels"], case["size"])
+    if not all(w.shape == b.shape and torch.equal(w, b) for w, b in zip(weights, before)):
+        return "it changed the weights that it was given. They stay as they are: copy them into a new layer.", []
+    return _run(network, image)
 
 
 def _run(network: Any, image: Tensor) -> Any:
@@ -130,6 +153,20 @@ HEATMAP_SIZE = Exercise(
             "You returned columns before rows. Sizes are given as (rows, columns) here, as in a tensor's shape.",
             "How many windows there are",
         ),
+        Misconception(
+            "adds_one_first",
+            lambda height, width, window, stride: ((height - window + 1) // stride, (width - window + 1) // stride),
+            "You added the one before you divided. It stands for the first window, which takes no step to get to: "
+            "where must it be added then?",
+            "How many windows there are",
+        ),
+        Misconception(
+            "keeps_the_fraction",
+            lambda height, width, window, stride: ((height - window) / stride + 1, (width - window) / stride + 1),
+            "You kept a fraction of a step. Either a window fits or it does not: their number is whole, and `/` does "
+            "not round.",
+            "How many windows there are",
+        ),
     ),
     hints=(
         "The first window begins at row 0. At which row can the last one begin at the latest?",
@@ -159,14 +196,15 @@ def macs_both_ways(
 def _image_and_layer(draw: Draw) -> Case:
     window, kernel = draw.integer(4, 12), draw.integer(2, 3)
     stride = draw.integer(1, 3)
+    in_channels = kernel + draw.integer(1, 2)  # all three differ, so that no mistake looks like another
     return {
         "height": window + stride + draw.integer(0, 20),
         "width": window + stride + draw.integer(0, 25),
         "window": window,
         "stride": stride,
         "kernel": kernel,
-        "in_channels": draw.integer(2, 5),
-        "out_channels": draw.integer(2, 6),
+        "in_channels": in_channels,
+        "out_channels": in_channels + draw.integer(1, 3),
     }
 
 
@@ -180,13 +218,15 @@ def _macs_of_shapes(
     return F.conv2d(windows, weight).numel() * each, F.conv2d(image, weight).numel() * each
 
 
-def _macs_with(windows: Callable[..., int], places: Callable[[int, int], int]) -> Callable[..., Pair]:
-    """A wrong count: `windows` along an axis, and `places` of a kernel along an axis."""
+def _macs_with(
+    windows: Callable[..., int], places: Callable[[int, int], int], products: Callable[[int], int] = lambda k: k * k
+) -> Callable[..., Pair]:
+    """A wrong count: `windows` along an axis, `places` of a kernel along an axis, `products` of a kernel."""
 
     def count(
         height: int, width: int, window: int, stride: int, kernel: int, in_channels: int, out_channels: int
     ) -> Pair:
-        each = kernel**2 * in_channels * out_channels
+        each = products(kernel) * in_channels * out_channels
         of_windows = windows(height, window, stride) * windows(width, window, stride)
         return (
             of_windows * places(window, kernel) ** 2 * each,
@@ -202,6 +242,19 @@ def _fitting(size: int, window: int, stride: int) -> int:
 
 def _valid(size: int, kernel: int) -> int:
     return size - kernel + 1
+
+
+def _one_pass_in_strides(
+    height: int, width: int, window: int, stride: int, kernel: int, in_channels: int, out_channels: int
+) -> Pair:
+    windows, _ = macs_both_ways(height, width, window, stride, kernel, in_channels, out_channels)
+    places = _fitting(height, kernel, stride) * _fitting(width, kernel, stride)
+    return windows, places * kernel**2 * in_channels * out_channels
+
+
+def _one_pass_first(*arguments: int) -> Pair:
+    windows, one_pass = macs_both_ways(*arguments)
+    return one_pass, windows
 
 
 MACS_BOTH_WAYS = Exercise(
@@ -254,12 +307,31 @@ MACS_BOTH_WAYS = Exercise(
             "You counted one output channel. Each of them has a kernel of its own.",
             "What is computed again and again",
         ),
+        Misconception(
+            "kernel_not_squared",
+            _macs_with(_fitting, _valid, lambda kernel: kernel),
+            "You counted one row of the kernel. It is square: how many pixels does it read in each channel?",
+            "What is computed again and again",
+        ),
+        Misconception(
+            "one_pass_in_strides",
+            _one_pass_in_strides,
+            "In the one pass, too, your kernel moves by `stride`. That is the windows' step; the layer's own is 1.",
+            "What is computed again and again",
+        ),
+        Misconception(
+            "one_pass_first",
+            _one_pass_first,
+            "The two numbers are right, but the wrong way round: the windows come first.",
+            "Exercise: windows against one pass (2 points)",
+        ),
     ),
     hints=(
         "Count three things by themselves: windows, places of the kernel in one of them, products at one place.",
-        "A place costs kernel · kernel · in_channels products for each output channel. In a window of n pixels a "
-        "kernel of k has n - k + 1 places along each axis; the image has its own such number for rows and columns.",
-        "return windows * places_in_a_window * each, places_in_the_image * each",
+        "The text gives the products at one place. The kernel's places in a row are counted like windows in an image, "
+        "with a step of 1; a window has as many in both directions, the image has its own number for each.",
+        "In n pixels a kernel of k has n - k + 1 places; then windows * places_in_a_window * each for the one way, "
+        "and places_in_the_image * each for the other",
     ),
     property="the kernel lies inside the window (or the image) at every place counted, and every product counts once.",
 )
@@ -269,7 +341,7 @@ MACS_BOTH_WAYS = Exercise(
 
 
 def dense_at_every_pixel(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Return a dense layer's outputs at every pixel of a map, computed without a convolution."""
+    """Return a dense layer's outputs at every pixel of a map."""
     pixels = features.permute(0, 2, 3, 1)  # (N, H, W, C): a vector of C numbers for each pixel
     return F.linear(pixels, weight, bias).permute(0, 3, 1, 2)
 
@@ -299,6 +371,7 @@ DENSE_AT_EVERY_PIXEL = Exercise(
     reference=dense_at_every_pixel,
     oracle=_one_by_one,
     cases=_map_and_dense_layer,
+    runs=24,
     misconceptions=(
         Misconception(
             "bias_dropped",
@@ -353,12 +426,12 @@ DENSE_AT_EVERY_PIXEL = Exercise(
 # --- linear_to_conv ---------------------------------------------------------------------------------------
 
 
-def linear_to_conv(linear: nn.Linear, channels: int, size: Pair) -> nn.Conv2d:
+def linear_to_conv(linear: nn.Linear, channels: int, size: Pair) -> Any:
     """Return the convolution that computes a dense layer's outputs on a map of this size."""
-    conv = nn.Conv2d(channels, linear.out_features, size)
+    conv: Any = nn.Conv2d(channels, linear.out_features, size)
     with torch.no_grad():
         conv.weight.copy_(linear.weight.reshape(conv.weight.shape))
-        conv.bias.copy_(linear.bias)  # type: ignore[union-attr]  # nn.Conv2d has one unless told otherwise
+        conv.bias.copy_(linear.bias)
     return conv
 
 
@@ -384,7 +457,7 @@ def _drive_linear(answer: Callable[..., Any], case: Case) -> Any:
         linear.weight.copy_(weight)
         linear.bias.copy_(bias)
     torch.default_generator.manual_seed(0)  # a fresh layer's random weights are the same for everyone
-    return _run(answer(linear, case["channels"], case["size"]), case["maps"])
+    return _convert_and_run(answer, linear, case, case["maps"])
 
 
 class _DenseOnEveryWindow(nn.Module):
@@ -426,6 +499,12 @@ def _all_inputs_as_channels(linear: nn.Linear, channels: int, size: Pair) -> nn.
     return _wrong_conv(linear, linear.in_features, (1, 1), linear.weight[:, :, None, None])
 
 
+def _in_strides(linear: nn.Linear, channels: int, size: Pair) -> nn.Conv2d:
+    conv = nn.Conv2d(channels, linear.out_features, size, stride=size)
+    conv.load_state_dict(linear_to_conv(linear, channels, size).state_dict())
+    return conv
+
+
 LINEAR_TO_CONV = Exercise(
     name="linear_to_conv",
     lesson=STEM,
@@ -438,6 +517,7 @@ LINEAR_TO_CONV = Exercise(
     cases=_dense_layer_and_maps,
     drive=_drive_linear,
     compare=_same_scores,
+    runs=16,
     misconceptions=(
         Misconception(
             "channels_last",
@@ -482,13 +562,27 @@ LINEAR_TO_CONV = Exercise(
             "as it is.",
             "A dense layer is a convolution",
         ),
+        Misconception(
+            "width_first",
+            lambda linear, channels, size: linear_to_conv(linear, channels, (size[1], size[0])),
+            "Your kernel has rows and columns exchanged. `size` is (h, w), and so is the kernel size of nn.Conv2d.",
+            "The order of the flattening",
+        ),
+        Misconception(
+            "windows_side_by_side",
+            _in_strides,
+            "Your convolution moves by the size of its kernel, so that its windows lie side by side. On a larger map "
+            "there are windows between them.",
+            "A dense layer is a convolution",
+        ),
     ),
     hints=(
         "How large must a kernel be to see the whole map at once? How many numbers does it have then, and how many "
         "does one row of the dense layer's weight have?",
-        "The shapes differ, the numbers do not: nn.Conv2d keeps its weight as (out_channels, in_channels, rows, "
-        "columns). Reshape the dense layer's weight to that and copy it, and the bias too, under torch.no_grad().",
-        "conv = nn.Conv2d(channels, ..., size); conv.weight.copy_(linear.weight.reshape(...)); conv.bias.copy_(...)",
+        "Make a fresh nn.Conv2d and print the shape of its weight and that of the dense layer's. The numbers are the "
+        "same, and so is their order; what has to change?",
+        "conv = nn.Conv2d(channels, ..., size), then under torch.no_grad(): "
+        "conv.weight.copy_(linear.weight.reshape(...)) and conv.bias.copy_(...)",
     ),
     property="each output is the dense layer's on the window of the map that begins there, flattened.",
 )
@@ -510,41 +604,46 @@ def convolutionalize(model: nn.Sequential, channels: int, size: Pair) -> nn.Sequ
 
 
 def _classifier_and_scene(draw: Draw) -> Case:
-    channels, height, width = draw.integer(2, 3), draw.integer(1, 2), draw.integer(2, 3)
-    width += width == height
+    inputs, channels, kernel = draw.integer(1, 2), draw.integer(2, 3), draw.integer(2, 3)
+    size = draw.choice(((1, 2), (2, 1), (1, 3), (2, 3)))
+    layers = [f"Conv2d({inputs}, {channels}, {kernel})", "ReLU()", "MaxPool2d(2)"]
+    two_poolings = draw.choice((False, True))
+    if two_poolings:
+        layers += [f"Conv2d({channels}, {channels}, 2)", "ReLU()", "MaxPool2d(2)"]
+    if draw.choice((False, True)):
+        layers.append(f"AdaptiveAvgPool2d({size})")
+    layers.append("Flatten()")
+    hidden = [draw.choice((5, 7)) for _ in range(draw.integer(0, 2))]  # never `channels` or what is flattened
+    for before, after in pairwise([channels * size[0] * size[1], *hidden, draw.integer(2, 3)]):
+        layers += [f"Linear({before}, {after})", "ReLU()"]
+    model, seed = ", ".join(layers[:-1]), draw.integer(0, 999)
+    stride = 4 if two_poolings else 2
+    height, width = (2 * (2 * n + 1 if two_poolings else n) + kernel - 1 for n in size)  # of a window
     rows, columns = draw.integer(1, 3), draw.integer(2, 4)
-    scene = (1, 2, 2 * (height + rows - 1) + 2, 2 * (width + columns - 1) + 2 + draw.integer(0, 1))
-    return {
-        "channels": channels,
-        "size": (height, width),
-        "pooled": draw.choice((False, True)),
-        "seed": draw.integer(0, 999),
-        "scene": draw_tensor(draw, scene, -3, 9),
-    }
-
-
-def _classifier(channels: int, size: Pair, pooled: bool, seed: int) -> nn.Sequential:
-    """A classifier with two dense layers; its features make a map of (channels, *size) of one window."""
-    pooling = [nn.AdaptiveAvgPool2d(size)] if pooled else []
-    hidden = 5
-    model = nn.Sequential(
-        nn.Conv2d(2, channels, 3),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        *pooling,
-        nn.Flatten(),
-        nn.Linear(channels * size[0] * size[1], hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, 3),
+    shape = (
+        draw.integer(1, 2),
+        inputs,
+        height + stride * (rows - 1),
+        width + stride * columns - draw.integer(1, stride),
     )
-    _whole_numbers(model, seed)
-    return model
+    scene = _whole_numbers(draw, shape, -3, 9)
+    return {"model": model, "channels": channels, "size": size, "seed": seed, "scene": scene}
+
+
+def _seen(model: nn.Sequential, size: Pair) -> tuple[Pair, int]:
+    """The window that a classifier sees, and its stride, from the size of the map that it flattens."""
+    height, width, stride = *size, 1
+    for layer in reversed(model):
+        if isinstance(layer, nn.Conv2d):
+            height, width = height + layer.kernel_size[0] - 1, width + layer.kernel_size[1] - 1
+        elif isinstance(layer, nn.MaxPool2d):
+            height, width, stride = 2 * height, 2 * width, 2 * stride
+    return (height, width), stride
 
 
 def _drive_network(answer: Callable[..., Any], case: Case) -> Any:
     """Build the classifier, hand it over, run what comes back on a scene larger than a window."""
-    model = _classifier(case["channels"], case["size"], case["pooled"], case["seed"])
-    return _run(answer(model, case["channels"], case["size"]), case["scene"])
+    return _convert_and_run(answer, _network(case["model"], case["seed"]), case, case["scene"])
 
 
 class _OnEveryWindow(nn.Module):
@@ -559,24 +658,38 @@ class _OnEveryWindow(nn.Module):
 
 
 def _converted(
-    model: nn.Sequential,
-    channels: int,
-    size: Pair,
-    drop: tuple[type[nn.Module], ...],
-    one_by_one: bool = False,
-    keep_relu: bool = True,
-) -> nn.Sequential:
-    """A conversion with a mistake in it."""
-    layers: list[nn.Module] = []
-    dense = False
-    for layer in model:
-        if isinstance(layer, nn.Linear):
-            places = (layer.in_features, (1, 1)) if dense or one_by_one else (channels, size)
-            layers.append(linear_to_conv(layer, *places))
-            dense = True
-        elif not isinstance(layer, drop) and (keep_relu or not dense):
-            layers.append(layer)
-    return nn.Sequential(*layers)
+    drop: tuple[type[nn.Module], ...] = (nn.Flatten, nn.AdaptiveAvgPool2d),
+    places: Callable[[nn.Linear, bool, int, Pair], tuple[int, Pair]] = lambda layer, first, channels, size: (
+        (channels, size) if first else (layer.in_features, (1, 1))
+    ),
+    keep: Callable[[nn.Module, bool], bool] = lambda layer, dense: True,
+    change: Callable[[nn.Module, Pair], nn.Module] = lambda layer, size: layer,
+) -> Callable[[nn.Sequential, int, Pair], nn.Sequential]:
+    """A conversion with a mistake in it.
+
+    Args:
+        drop: layers that are left out.
+        places: (dense layer, whether it is the first, channels, size) -> channels and size of the map that it sees.
+        keep: (another layer, whether a dense one came before) -> whether it stays.
+        change: (another layer, size) -> what it becomes.
+    """
+
+    def convert(model: nn.Sequential, channels: int, size: Pair) -> nn.Sequential:
+        network = nn.Sequential()
+        dense = False
+        for layer in model:
+            if isinstance(layer, nn.Linear):
+                network.append(linear_to_conv(layer, *places(layer, not dense, channels, size)))
+                dense = True
+            elif not isinstance(layer, drop) and keep(layer, dense):
+                network.append(change(layer, size))
+        return network
+
+    return convert
+
+
+def _pooling_that_slides(layer: nn.Module, size: Pair) -> nn.Module:
+    return nn.AvgPool2d(size, stride=1) if isinstance(layer, nn.AdaptiveAvgPool2d) else layer
 
 
 CONVOLUTIONALIZE = Exercise(
@@ -587,40 +700,63 @@ CONVOLUTIONALIZE = Exercise(
     minutes=13,
     difficulty=2,
     reference=convolutionalize,
-    oracle=lambda model, channels, size: _OnEveryWindow(model, (2 * size[0] + 2, 2 * size[1] + 2), 2),
+    oracle=lambda model, channels, size: _OnEveryWindow(model, *_seen(model, size)),
     cases=_classifier_and_scene,
     drive=_drive_network,
     compare=_same_scores,
+    runs=16,
     misconceptions=(
         Misconception(
             "one_by_one_first",
-            lambda model, channels, size: _converted(
-                model, channels, size, (nn.Flatten, nn.AdaptiveAvgPool2d), one_by_one=True
-            ),
+            _converted(places=lambda layer, first, channels, size: (layer.in_features, (1, 1))),
             "You made every dense layer a 1x1 convolution, the first one too. That one sees a whole map, not one "
             "pixel: how large must its kernel be?",
             "The whole network",
         ),
         Misconception(
             "pooling_left_in",
-            lambda model, channels, size: _converted(model, channels, size, (nn.Flatten,)),
+            _converted(drop=(nn.Flatten,)),
             "You left the adaptive pooling in. It makes every map the size of the training patch's, so the heat map "
             "stays 1x1 whatever the image.",
             "The whole network",
         ),
         Misconception(
             "flatten_left_in",
-            lambda model, channels, size: _converted(model, channels, size, (nn.AdaptiveAvgPool2d,)),
+            _converted(drop=(nn.AdaptiveAvgPool2d,)),
             "The dense layers became convolutions, but nn.Flatten still stands before them and turns the map into a "
             "vector.",
             "The whole network",
         ),
         Misconception(
             "relu_dropped",
-            lambda model, channels, size: _converted(
-                model, channels, size, (nn.Flatten, nn.AdaptiveAvgPool2d), keep_relu=False
-            ),
+            _converted(keep=lambda layer, dense: not dense),
             "The layers between the dense ones are gone: without the ReLU the network computes something else.",
+            "The whole network",
+        ),
+        Misconception(
+            "all_relus_dropped",
+            _converted(keep=lambda layer, dense: not isinstance(layer, nn.ReLU)),
+            "Every ReLU is gone, also those between the convolutions. They work on maps of any size.",
+            "The whole network",
+        ),
+        Misconception(
+            "relu_at_the_end",
+            lambda model, channels, size: nn.Sequential(*convolutionalize(model, channels, size), nn.ReLU()),
+            "There is a ReLU after the last layer too. The model has none there, and its scores may be negative.",
+            "The whole network",
+        ),
+        Misconception(
+            "pooling_slides",
+            _converted(drop=(nn.Flatten,), change=_pooling_that_slides),
+            "You gave the adaptive pooling its sliding form. That is right where it averaged something in training; "
+            "here it left the map of a patch as it was.",
+            "The whole network",
+        ),
+        Misconception(
+            "later_layers_like_the_first",
+            _converted(places=lambda layer, first, channels, size: (channels, size)),
+            "You handed a later dense layer the channels or the size of the first one's map. It sees what the layer "
+            "before it made: how many channels, and how large a map?",
             "The whole network",
         ),
     ),
@@ -652,26 +788,43 @@ def shift_and_stitch(network: Callable[[Tensor], Tensor], image: Tensor, window:
 
 def _scene_and_stride(draw: Draw) -> Case:
     stride, kernel = draw.integer(2, 3), draw.integer(1, 3)
+    channels, classes = draw.integer(1, 3), draw.integer(2, 3)
+    classes += classes == channels
     window = kernel - 1 + stride
-    height, width = (window + stride - 1 + draw.integer(0, 4) for _ in range(2))
+    height, width = (window + stride - 1 + draw.integer(0, 5) for _ in range(2))
     width += width == height
     return {
-        "image": draw_tensor(draw, (1, 2, height, width), 0, 9),
+        "network": f"Conv2d({channels}, 3, {kernel}), ReLU(), MaxPool2d({stride}), Conv2d(3, {classes}, 1)",
+        "image": _whole_numbers(draw, (draw.integer(1, 2), channels, height, width), 0, 9),
         "window": window,
         "stride": stride,
         "seed": draw.integer(0, 999),
     }
 
 
+class TooManyPassesError(RuntimeError):
+    """A network was shown more images than an exercise allows."""
+
+
+class _Counted:
+    """A network that sees so many images and no more."""
+
+    def __init__(self, network: nn.Module, most: int) -> None:
+        self.network, self.most, self.seen = network, most, 0
+
+    def __call__(self, images: Tensor) -> Tensor:
+        self.seen += len(images)
+        if self.seen > self.most:
+            raise TooManyPassesError(f"image {self.seen} was shown to the network; {self.most} are allowed here.")
+        return self.network(images)
+
+
 def _drive_stitch(answer: Callable[..., Any], case: Case) -> Any:
     """Build a network with this window and stride, and hand it over."""
-    window, stride = case["window"], case["stride"]
-    network = nn.Sequential(
-        nn.Conv2d(2, 3, window - stride + 1), nn.ReLU(), nn.MaxPool2d(stride), nn.Conv2d(3, 2, 1)
-    )  # fmt: skip
-    _whole_numbers(network, case["seed"])
+    window, stride, image = case["window"], case["stride"], case["image"]
+    network = _Counted(_network(case["network"], case["seed"]), (stride**2 + 3) * len(image))
     with torch.no_grad():
-        return answer(network, case["image"], window, stride)
+        return answer(network, image, window, stride)
 
 
 def _repeated(network: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int) -> Tensor:
@@ -685,6 +838,11 @@ def _interpolated(network: Callable[[Tensor], Tensor], image: Tensor, window: in
     return F.interpolate(network(image), (height, width), mode="bilinear", align_corners=False)
 
 
+def _nearest(network: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int) -> Tensor:
+    height, width = image.shape[2] - window + 1, image.shape[3] - window + 1
+    return F.interpolate(network(image), (height, width))
+
+
 def _tiled(network: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int) -> Tensor:
     rows = [
         torch.cat([network(image[:, :, down:, right:]) for right in range(stride)], dim=3) for down in range(stride)
@@ -692,21 +850,36 @@ def _tiled(network: Callable[[Tensor], Tensor], image: Tensor, window: int, stri
     return torch.cat(rows, dim=2)
 
 
-def _along_the_diagonal(network: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int) -> Tensor:
-    scores = torch.zeros_like(_repeated(network, image, window, stride))
-    for shift in range(stride):
-        scores[:, :, shift::stride, shift::stride] = network(image[:, :, shift:, shift:])
-    return scores
+def _stitched_by(
+    shifts: Callable[[int], Sequence[Pair]],
+    shift: Callable[[Tensor, int, int], Tensor] = lambda image, down, right: image[:, :, down:, right:],
+    cut: bool = False,
+) -> Callable[..., Tensor]:
+    """A stitching with a mistake in it.
 
+    Args:
+        shifts: stride -> the shifts (down, right) that are made.
+        shift: how an image is shifted.
+        cut: whether what is too much in a coarse map is cut off; else it raises an error.
+    """
 
-def _shifted_the_other_way(network: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int) -> Tensor:
-    scores = torch.zeros_like(_repeated(network, image, window, stride))
-    for down in range(stride):
-        for right in range(stride):
+    def stitch(network: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int) -> Tensor:
+        scores = torch.zeros_like(_repeated(network, image, window, stride))
+        for down, right in shifts(stride):
             place = scores[:, :, down::stride, right::stride]
-            coarse = network(F.pad(image, (right, 0, down, 0)))
-            place.copy_(coarse[:, :, : place.shape[2], : place.shape[3]])
-    return scores
+            coarse = network(shift(image, down, right))
+            place[:] = coarse[:, :, : place.shape[2], : place.shape[3]] if cut else coarse
+        return scores
+
+    return stitch
+
+
+def _all_shifts(stride: int) -> list[Pair]:
+    return [(down, right) for down in range(stride) for right in range(stride)]
+
+
+def _one_by_one_window(network: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int) -> Tensor:
+    return topic.sliding_window(network, image, window, 1)
 
 
 SHIFT_AND_STITCH = Exercise(
@@ -717,15 +890,32 @@ SHIFT_AND_STITCH = Exercise(
     minutes=13,
     difficulty=3,
     reference=shift_and_stitch,
-    oracle=lambda network, image, window, stride: topic.sliding_window(network, image, window, 1),
+    oracle=lambda network, image, window, stride: topic.sliding_window(network.network, image, window, 1),
     cases=_scene_and_stride,
+    examples=(
+        {
+            "network": "Conv2d(1, 3, 3), ReLU(), MaxPool2d(3), Conv2d(3, 2, 1)",
+            "image": _whole_numbers(RandomDraw(0), (2, 1, 11, 13), 0, 9),
+            "window": 5,
+            "stride": 3,
+            "seed": 0,
+        },
+    ),
     drive=_drive_stitch,
+    runs=16,
     misconceptions=(
         Misconception(
             "repeats_one_pass",
             _repeated,
             "You ran the network once and repeated its scores. That makes the map larger, but the scores between are "
             "never computed.",
+            "Shift and stitch",
+        ),
+        Misconception(
+            "enlarges_one_pass",
+            _nearest,
+            "You ran the network once and enlarged its map to the nearest score. The scores between are never "
+            "computed.",
             "Shift and stitch",
         ),
         Misconception(
@@ -744,15 +934,48 @@ SHIFT_AND_STITCH = Exercise(
         ),
         Misconception(
             "only_the_diagonal",
-            _along_the_diagonal,
+            _stitched_by(lambda stride: [(shift, shift) for shift in range(stride)]),
             "You shifted down and right by the same number only. Every shift down goes with every shift right.",
             "Shift and stitch",
         ),
         Misconception(
             "shifted_the_other_way",
-            _shifted_the_other_way,
+            _stitched_by(_all_shifts, lambda image, down, right: F.pad(image, (right, 0, down, 0)), cut=True),
             "Your image moves down and to the right; the windows then begin before the pixel that their score is "
             "written to. Which pixels must go for the windows to begin one further on?",
+            "Shift and stitch",
+        ),
+        Misconception(
+            "rolled_the_other_way",
+            _stitched_by(_all_shifts, lambda image, down, right: image.roll((down, right), (2, 3)), cut=True),
+            "You rolled the image down and to the right, so that the windows begin before the pixel that their score "
+            "is written to. Which pixels must go for the windows to begin one further on?",
+            "Shift and stitch",
+        ),
+        Misconception(
+            "rows_and_columns_exchanged",
+            _stitched_by(_all_shifts, lambda image, down, right: image[:, :, right:, down:]),
+            "You cut off rows where you write to other columns, and the other way round. Which axis of the image is "
+            "which axis of the scores?",
+            "Shift and stitch",
+        ),
+        Misconception(
+            "one_shift_short",
+            _stitched_by(lambda stride: _all_shifts(stride - 1)),
+            "Your shifts stop one too early, and some scores are never written. range(n) ends with n - 1.",
+            "Shift and stitch",
+        ),
+        Misconception(
+            "shifts_from_one",
+            _stitched_by(lambda stride: [(down + 1, right + 1) for down, right in _all_shifts(stride)]),
+            "Your shifts begin at 1. The image that is not shifted at all has scores too.",
+            "Shift and stitch",
+        ),
+        Misconception(
+            "window_by_window",
+            _one_by_one_window,
+            "You ran the network on each window by itself. The scores are right, but nothing is shared: how many "
+            "windows does one pass over a shifted image serve at once?",
             "Shift and stitch",
         ),
     ),

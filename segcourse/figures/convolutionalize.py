@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from segcourse.convolutionalize import Network, heatmap_size, sliding_window
-from segcourse.datasets.base import VOID, Bytes, SegmentationSet, colourize
-from segcourse.figures.start_here import as_bytes, name_regions
+from segcourse.datasets.base import VOID, Bytes, SegmentationSet
+from segcourse.figures.start_here import as_bytes, colour_key, legend, name_regions
 from segcourse.plots import OKABE_ITO
 from segcourse.widgets import array_png, frame_stack, live_image
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 EMPTY = (255, 255, 255)
 """What a pixel without a score is painted with."""
+FIRST, LAST = ((213, 94, 0), (0, 114, 178))
+"""What the first and the last window are framed in: vermilion and blue of OKABE_ITO."""
 
 # ---------------------------------------------------------------- patches and their overlap
 
@@ -39,8 +41,8 @@ def patches_figure(data: SegmentationSet, index: int, corners: Sequence[tuple[in
     from matplotlib.patches import Rectangle
 
     image, mask = data[index]
-    figure = Figure(figsize=(8.6, 4.9))
-    grid = figure.add_gridspec(2, 1, height_ratios=(2.05, 1))
+    figure = Figure(figsize=(8.6, 5.4))
+    grid = figure.add_gridspec(2, 1, height_ratios=(2.3, 1))
     above, below = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     pictures = (("scene", as_bytes(image)), ("mask: one class a pixel", data.colourize(mask)))
     for axes, (title, picture) in zip(above.subplots(1, 2), pictures):
@@ -56,6 +58,7 @@ def patches_figure(data: SegmentationSet, index: int, corners: Sequence[tuple[in
             axes.plot(*centre, "o", color="white", markeredgecolor="black", markersize=6)
             box = {"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "black", "linewidth": 0.6}
             axes.text(column + 2, row + 3, str(number), fontsize=9, va="center", ha="center", bbox=box)
+    legend(figure, mask.numpy(), data.classes, data.palette)
     for number, (axes, (row, column)) in enumerate(zip(below.subplots(1, len(corners)), corners), start=1):
         label = label_name(data, index, (row + window // 2, column + window // 2))
         _picture(axes, as_bytes(image[:, row : row + window, column : column + window]), f"{number}: {label}")
@@ -114,19 +117,36 @@ def overlap_figure(size: int, window: int, kernel: int, counts: Tensor, title: s
 # ---------------------------------------------------------------- heat maps and segmentations
 
 
-def heatmaps_figure(image: Tensor, probabilities: Tensor, classes: Sequence[str], chosen: Sequence[str]) -> Figure:
-    """Draw a scene (3, H, W) and the heat maps of chosen classes, of probabilities (C, h, w)."""
-    from matplotlib.figure import Figure
+def heatmaps_figure(
+    image: Tensor, probabilities: Tensor, classes: Sequence[str], chosen: Sequence[str], window: int, stride: int
+) -> Figure:
+    """Draw a scene and heat maps, each entry where its window's centre lies; a dashed frame shows what they cover.
 
+    Args:
+        image: (3, H, W).
+        probabilities: (C, h, w).
+        classes: the names of all C classes.
+        chosen: names of the classes whose maps are drawn.
+        window, stride: of the windows that the entries belong to.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    height, width = image.shape[1:]
+    left = (window - stride) / 2 - 0.5
+    right, bottom = (left + stride * n for n in (probabilities.shape[2], probabilities.shape[1]))
     figure = Figure(figsize=(8.6, 4.3))
     columns = (len(chosen) + 2) // 2
     axes = figure.subplots(2, columns)
-    _picture(axes.flat[0], as_bytes(image), f"scene, {image.shape[1]}×{image.shape[2]}")
+    _picture(axes.flat[0], as_bytes(image), f"scene, {height}×{width}")
+    for colour, style in (("white", "-"), ("black", "--")):
+        frame = Rectangle((left, left), right - left, bottom - left, fill=False, edgecolor=colour, linestyle=style)
+        axes.flat[0].add_patch(frame)
     for place, name in zip(axes.flat[1:], chosen):
         heat = probabilities[list(classes).index(name)].cpu().numpy()
-        drawn = place.imshow(heat, cmap="viridis", vmin=0, vmax=1)
-        place.set(title=f"{name}, {heat.shape[0]}×{heat.shape[1]}", xticks=[], yticks=[])
-        place.spines[:].set_visible(False)
+        drawn = place.imshow(heat, cmap="viridis", vmin=0, vmax=1, extent=(left, right, bottom, left))
+        place.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
+        place.set_title(f"{name}, {heat.shape[0]}×{heat.shape[1]}")
     for place in axes.flat[1 + len(chosen) :]:
         place.set_axis_off()
     figure.colorbar(drawn, ax=axes, label="probability", shrink=0.75)
@@ -142,25 +162,21 @@ def label_maps_figure(data: SegmentationSet, panels: dict[str, Tensor], columns:
         columns: panels in a row.
     """
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(8.6, 2.45 * rows + 0.6))
     axes = figure.subplots(rows, columns, squeeze=False)
-    present: set[int] = set()
+    present: list[int] = []
     for place, (title, panel) in zip(axes.flat, panels.items()):
         if panel.ndim == 3:
             _picture(place, as_bytes(panel), title)
         else:
-            present |= set(panel.unique().tolist())
+            present += panel.unique().tolist()
             _picture(place, data.colourize(panel), title)
             name_regions(place, panel.cpu().numpy(), data.classes)
     for place in axes.flat[len(panels) :]:
         place.set_axis_off()
-    names = [*enumerate(data.classes), (VOID, "void")]
-    colours = {label: tuple(colourize(np.array(label), data.palette) / 255) for label in present}
-    handles = [Patch(facecolor=colours[n], edgecolor="black", label=name) for n, name in names if n in present]
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False)
+    legend(figure, np.array(present), data.classes, data.palette)
     return figure
 
 
@@ -197,7 +213,9 @@ def growing_heatmap(network: Network, image: Tensor, data: SegmentationSet, wind
         return describe_windows(height, width, window, stride)
 
     controls = [slider("height", image.shape[1]), slider("width", image.shape[2])]
-    return live_image(controls, draw, f"{4 * image.shape[2]}px", describe)
+    box = live_image(controls, draw, f"{4 * image.shape[2]}px", describe)
+    box.children += (w.HTML(colour_key(data.classes, data.palette)),)
+    return box
 
 
 def describe_windows(height: int, width: int, window: int, stride: int) -> str:
@@ -215,7 +233,7 @@ def windows_picture(
 ) -> bytes:
     """Paint a heat map where it belongs: each entry at the centre of its window, on the part of the scene it is of.
 
-    The first window is framed in black, the last one in white; what no window reaches is hatched; the rest of the
+    The first window is framed in orange, the last one in blue; what no window reaches is hatched; the rest of the
     scene is faded.
 
     Args:
@@ -249,30 +267,30 @@ def windows_picture(
     hatch = over.repeat(scale, 0).repeat(scale, 1) & ((rows + columns) % 8 < 3)
     canvas[hatch] = (0, 0, 0)
     last = [(n - 1) * stride for n in fit]
-    _frame(canvas, (scale * last[0], scale * last[1]), scale * window, (255, 255, 255), (0, 0, 0))
-    _frame(canvas, (0, 0), scale * window, (0, 0, 0), (255, 255, 255))
+    _frame(canvas, (scale * last[0], scale * last[1]), scale * window, LAST)
+    _frame(canvas, (0, 0), scale * window, FIRST)
     return array_png(canvas)
 
 
-def _frame(canvas: Bytes, corner: tuple[int, int], side: int, colour: Sequence[int], edge: Sequence[int]) -> None:
-    """Draw a square's outline, three pixels wide with a thin edge inside, so that it shows on any ground."""
+def _frame(canvas: Bytes, corner: tuple[int, int], side: int, colour: Sequence[int]) -> None:
+    """Draw a square's outline, three pixels wide with a thin white edge inside, so that it shows on any ground."""
     top, left = corner
-    for inset, paint in ((0, colour), (1, colour), (2, colour), (3, edge)):
+    for inset, paint in ((0, colour), (1, colour), (2, colour), (3, (255, 255, 255))):
         block = canvas[top + inset : top + side - inset, left + inset : left + side - inset]
         block[0] = block[-1] = paint
         block[:, 0] = block[:, -1] = paint
 
 
 def stitch_frames(labels: Bytes, stride: int) -> list[Bytes]:
-    """Paint how shifted passes fill a map: frame k holds the pixels of the first k passes, k = 1 ... stride².
+    """Paint how shifted passes fill a map: frame k holds the pixels of the first k passes, k = 0 ... stride².
 
     Args:
         labels: the stitched map in colours, (H, W, 3).
         stride: of the network; pass a·stride + b is that of the image shifted by a rows and b columns.
     """
-    frames = []
     frame = np.empty_like(labels)
     frame[:] = EMPTY
+    frames = [frame.copy()]
     for down in range(stride):
         for right in range(stride):
             frame[down::stride, right::stride] = labels[down::stride, right::stride]
@@ -281,11 +299,9 @@ def stitch_frames(labels: Bytes, stride: int) -> list[Bytes]:
 
 
 def stitching(data: SegmentationSet, labels: Tensor, stride: int, scale: int = 5) -> Any:
-    """Return a widget: a slider over the passes of shift-and-stitch, on a stitched label map (H, W)."""
+    """Return a widget: a slider over the passes of shift-and-stitch, from none, on a stitched label map (H, W)."""
     pictures = stitch_frames(data.colourize(labels), stride)
-    return frame_stack(
-        [array_png(p, scale) for p in pictures], "passes beyond the first", f"{scale * labels.shape[1]}px"
-    )
+    return frame_stack([array_png(p, scale) for p in pictures], "passes", f"{scale * labels.shape[1]}px")
 
 
 # ---------------------------------------------------------------- numbers that several cells and the tables share

@@ -2,10 +2,16 @@
 
 import math
 
+import pytest
 import torch
 import torch.nn.functional as F
-from contract import Contract
+from contract import Contract, judged
 from torch import nn
+
+from segcourse import exercises
+from segcourse.exercises.judge import Outcome
+
+EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("03_convolutionalize").exercises}
 
 
 def windows_by_walking(height, width, window, stride):
@@ -20,7 +26,7 @@ def windows_by_walking(height, width, window, stride):
 
 
 def windows_by_shape(height, width, window, stride):
-    cut = torch.empty(height, width, device="meta").unfold(0, window, stride).unfold(1, window, stride)
+    cut = torch.empty(1).expand(height, width).unfold(0, window, stride).unfold(1, window, stride)
     return cut.shape[:2]
 
 
@@ -133,13 +139,19 @@ def stitched_by_stacking(network, image, window, stride):
     return maps.permute(2, 3, 4, 0, 5, 1).flatten(4).flatten(2, 3)[:, :, :height, :width]
 
 
-def stitched_window_by_window(network, image, window, stride):
-    height, width = image.shape[2] - window + 1, image.shape[3] - window + 1
-    rows = []
-    for i in range(height):
-        row = [network(image[:, :, i : i + window, j : j + window]) for j in range(width)]
-        rows.append(torch.cat(row, dim=3))
-    return torch.cat(rows, dim=2)
+def stitched_with_plain_zeros(network, image, window, stride):
+    """Shifts one after the other, the map filled through lists of places."""
+    rows, columns = range(image.size(2) - window + 1), range(image.size(3) - window + 1)
+    stitched = None
+    for shift in range(stride * stride):
+        a, b = divmod(shift, stride)
+        coarse = network(image[..., a:, b:])
+        if stitched is None:
+            stitched = torch.zeros(len(image), coarse.shape[1], len(rows), len(columns))
+        for i, row in enumerate(rows[a::stride]):
+            for j, column in enumerate(columns[b::stride]):
+                stitched[:, :, row, column] = coarse[:, :, i, j]
+    return stitched
 
 
 class TestContract(Contract):
@@ -150,5 +162,108 @@ class TestContract(Contract):
         "dense_at_every_pixel": (dense_by_einsum, dense_by_matmul, dense_by_loops),
         "linear_to_conv": (linear_by_unflatten, linear_by_state, linear_by_lazy_layer),
         "convolutionalize": (network_by_two_lists, network_with_dense_layers_kept),
-        "shift_and_stitch": (stitched_by_stacking, stitched_window_by_window),
+        "shift_and_stitch": (stitched_by_stacking, stitched_with_plain_zeros),
     }
+
+
+# --- wrong answers that a check once let pass -----------------------------------------------------------------
+
+
+def stitched_with_the_images_channels(network, image, window, stride):
+    height, width = image.shape[2] - window + 1, image.shape[3] - window + 1
+    scores = torch.zeros(image.shape[0], image.shape[1], height, width)
+    for a in range(stride):
+        for b in range(stride):
+            scores[:, :, a::stride, b::stride] = network(image[:, :, a:, b:])
+    return scores
+
+
+def stitched_for_the_first_image(network, image, window, stride):
+    return stitched_by_stacking(network, image[:1], window, stride)
+
+
+def stitched_window_by_window(network, image, window, stride):
+    height, width = image.shape[2] - window + 1, image.shape[3] - window + 1
+    rows = []
+    for i in range(height):
+        row = [network(image[:, :, i : i + window, j : j + window]) for j in range(width)]
+        rows.append(torch.cat(row, dim=3))
+    return torch.cat(rows, dim=2)
+
+
+def stitched_from_a_batch_of_windows(network, image, window, stride):
+    windows = image.unfold(2, window, 1).unfold(3, window, 1)  # N, C, h, w, window, window
+    n, _, height, width = windows.shape[:4]
+    scores = network(windows.permute(0, 2, 3, 1, 4, 5).flatten(0, 2))
+    return scores.reshape(n, height, width, -1).permute(0, 3, 1, 2)
+
+
+def network_of_two_dense_layers(model, channels, size):
+    *features, first, relu, second = (m for m in model if not isinstance(m, (nn.Flatten, nn.AdaptiveAvgPool2d)))
+    return nn.Sequential(*features, linear_by_state(first, channels, size), relu, linear_by_state(second, 5, (1, 1)))
+
+
+def network_with_hidden_width_written_in(model, channels, size):
+    layers = []
+    for layer in model:
+        if isinstance(layer, nn.Linear):
+            layers.append(linear_by_state(layer, channels, size))
+            channels, size = 5, (1, 1)
+        elif not isinstance(layer, (nn.Flatten, nn.AdaptiveAvgPool2d)):
+            layers.append(layer)
+    return nn.Sequential(*layers)
+
+
+def network_of_one_pooling(model, channels, size):
+    layers = list(network_by_two_lists(model, channels, size)[1])
+    return nn.Sequential(*list(model)[:3], *layers)
+
+
+def network_that_empties_the_model(model, channels, size):
+    network = network_by_two_lists(model, channels, size)
+    with torch.no_grad():
+        next(m for m in model if isinstance(m, nn.Linear)).bias.zero_()
+    return network
+
+
+def linear_with_its_weight_emptied(linear, channels, size):
+    conv = linear_by_unflatten(linear, channels, size)
+    with torch.no_grad():
+        linear.weight.zero_()
+    return conv
+
+
+def linear_with_its_bias_emptied(linear, channels, size):
+    conv = linear_by_unflatten(linear, channels, size)
+    with torch.no_grad():
+        linear.bias.zero_()
+    return conv
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "said"),
+    [
+        ("shift_and_stitch", stitched_with_the_images_channels, ""),
+        ("shift_and_stitch", stitched_for_the_first_image, ""),
+        ("shift_and_stitch", stitched_window_by_window, "allowed here"),
+        ("shift_and_stitch", stitched_from_a_batch_of_windows, "allowed here"),
+        ("convolutionalize", network_of_two_dense_layers, ""),
+        ("convolutionalize", network_with_hidden_width_written_in, ""),
+        ("convolutionalize", network_of_one_pooling, ""),
+        ("convolutionalize", network_that_empties_the_model, "it changed the weights"),
+        ("linear_to_conv", linear_with_its_weight_emptied, "it changed the weights"),
+        ("linear_to_conv", linear_with_its_bias_emptied, "it changed the weights"),
+    ],
+)
+def test_wrong_answers_do_not_pass(name: str, answer, said: str, monkeypatch) -> None:
+    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
+    exercise = EXERCISES[name]
+    for seed in range(10):
+        verdict = judged(exercise, answer, seed)
+        assert verdict.outcome is Outcome.NOT_YET, seed
+        assert said in verdict.failure.mismatch.says
+
+
+def test_a_network_shown_too_often_says_so() -> None:
+    verdict = judged(EXERCISES["shift_and_stitch"], stitched_window_by_window, 0)
+    assert verdict.misconception.id == "window_by_window"
