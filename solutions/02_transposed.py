@@ -488,8 +488,7 @@ print("W.T z = gradient from autograd:", torch.equal(W.T @ z.flatten(), gradient
 # convolution and as (inputs, outputs, ...) for a transposed one, and what is output for the one is input for the other.
 #
 # Nobody builds $W$ to run a network: it would hold a copy of the kernel for every output.
-
-# %% [markdown]
+#
 # ## Where stamps overlap
 #
 # Predict: stamps of 3 x 3 places are laid into a plane, two places apart in both directions. In the middle of the
@@ -807,8 +806,8 @@ for name in ("sky", "building", "road", "car", "sign", "pedestrian", "bicyclist"
 # On large things bilinear gains, on thin things it loses: it mixes the scores of neighbouring cells, and the few cells
 # of a thin thing are outvoted by the wide ones beside them. One number over all pixels does not show that.
 #
-# The dark rim does no harm here. Near the border the scores of *all* classes shrink by the same factor, so the largest stays the
-# largest: the labels are those of `F.interpolate`, to the pixel.
+# The dark rim does no harm here. Near the border the scores of *all* classes shrink by the same factor, so the largest
+# stays the largest: the labels are those of `F.interpolate`, to the pixel.
 #
 # Unpooling alone fails. Of 64 pixels, 63 get no score at all, and the arg max of zeros is class 0, the sky. It needs
 # convolutions after it that fill the gaps; in SegNet (lesson 05) it has them, and there the places of the nails carry

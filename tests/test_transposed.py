@@ -395,7 +395,7 @@ def test_clear_errors():
 
 
 def test_ten_million_entries_are_the_limit():
-    # 64 -> 64 channels of 64x64 with 3x3 kernels: the 151 million entries named in the lesson
+    # 64 -> 64 channels of 64x64 with 3x3 kernels: 64·64·9·64·64 entries
     with pytest.raises(ValueError, match="150,994,944"):
         T.conv_matrix(torch.zeros(64, 64, 3, 3), (64, 64), padding=1)
     with pytest.raises(ValueError, match="10,000,001"):
