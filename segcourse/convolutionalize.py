@@ -169,8 +169,9 @@ def patch_cost(model: nn.Sequential, size: IntOrPair, window: IntOrPair, stride:
     """Compare a classifier on every window of an image of `size` with one pass of its convolutional form.
 
     `stride` is the step of the windows; the one pass always has the network's own. Where the two are equal and
-    nothing is padded, the ratio says how many times the windows compute each product, on average. With stride 1
-    the counterpart is `shift_and_stitch`, which makes a pass for each of its shifts.
+    nothing is padded, the ratio says how many times the windows compute each product, on average. With a smaller
+    step it says no such thing: one pass holds the scores of only some of the windows, and the counterpart is
+    `shift_and_stitch`, with a pass for each of its shifts.
     """
     windows = 1
     for n, w, s in zip(_pair(size), _pair(window), _pair(stride)):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -199,7 +200,7 @@ def _image_and_layer(draw: Draw) -> Case:
     in_channels = kernel + draw.integer(1, 2)  # all three differ, so that no mistake looks like another
     return {
         "height": window + stride + draw.integer(0, 20),
-        "width": window + stride + draw.integer(0, 25),
+        "width": window + stride + draw.integer(1, 25),
         "window": window,
         "stride": stride,
         "kernel": kernel,
@@ -802,6 +803,10 @@ def _scene_and_stride(draw: Draw) -> Case:
     }
 
 
+_network_to_call = lru_cache(64)(_network)
+"""Answers call this network and do not get hold of it: it is built once for the answer, the truth and the mistakes."""
+
+
 class TooManyPassesError(RuntimeError):
     """A network was shown more images than an exercise allows."""
 
@@ -815,14 +820,14 @@ class _Counted:
     def __call__(self, images: Tensor) -> Tensor:
         self.seen += len(images)
         if self.seen > self.most:
-            raise TooManyPassesError(f"image {self.seen} was shown to the network; {self.most} are allowed here.")
+            raise TooManyPassesError(f"the network was shown {self.seen} images; {self.most} are allowed here")
         return self.network(images)
 
 
 def _drive_stitch(answer: Callable[..., Any], case: Case) -> Any:
     """Build a network with this window and stride, and hand it over."""
     window, stride, image = case["window"], case["stride"], case["image"]
-    network = _Counted(_network(case["network"], case["seed"]), (stride**2 + 3) * len(image))
+    network = _Counted(_network_to_call(case["network"], case["seed"]), (stride**2 + 3) * len(image))
     with torch.no_grad():
         return answer(network, image, window, stride)
 

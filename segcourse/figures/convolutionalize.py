@@ -147,6 +147,7 @@ def heatmaps_figure(
         drawn = place.imshow(heat, cmap="viridis", vmin=0, vmax=1, extent=(left, right, bottom, left))
         place.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
         place.set_title(f"{name}, {heat.shape[0]}×{heat.shape[1]}")
+        place.spines[:].set(visible=True, color="lightgrey")
     for place in axes.flat[1 + len(chosen) :]:
         place.set_axis_off()
     figure.colorbar(drawn, ax=axes, label="probability", shrink=0.75)
