@@ -5,10 +5,18 @@ from __future__ import annotations
 import base64
 import html
 import io
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patheffects import AbstractPathEffect
+    from torch import Tensor
+
+    Bytes = npt.NDArray[np.uint8]
 
 OKABE_ITO = {
     "black": "#000000", "orange": "#E69F00", "sky": "#56B4E9", "green": "#009E73",
@@ -67,3 +75,49 @@ def show(figure: Figure, alt: str) -> None:
         raise ValueError(f"alt text {alt!r} says too little: describe what the figure shows in a sentence.")
     source = base64.b64encode(png(figure)).decode()
     publish_html(alt, f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{source}">')
+
+
+# --- images, masks and their classes
+
+
+def as_bytes(image: Tensor) -> Bytes:
+    """Return an image (3, H, W) of floats in [0, 1] as (H, W, 3) uint8."""
+    return (255 * image.detach().cpu()).round().byte().permute(1, 2, 0).numpy()
+
+
+def white_rim() -> list[AbstractPathEffect]:
+    """Return the path effects that make black letters readable on any colour."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2.5, foreground="white")]
+
+
+def name_regions(axis: Axes, labels: npt.NDArray[np.integer], classes: Sequence[str]) -> None:
+    """Write the name of each class where its region is widest, if it is wide enough there for a word."""
+    import numpy as np
+    from scipy.ndimage import distance_transform_edt
+
+    for label, name in enumerate(classes):
+        inside = distance_transform_edt(np.pad(labels == label, 1))
+        if inside.max() < 0.05 * labels.shape[1]:
+            continue
+        row, col = np.unravel_index(inside.argmax(), inside.shape)
+        half = 0.012 * len(name) * labels.shape[1]  # of a word's width, so that none sticks out
+        col = np.clip(col - 1, half, labels.shape[1] - 1 - half)
+        axis.text(col, row - 1, name, ha="center", va="center", fontsize=9, path_effects=white_rim())
+
+
+def legend(figure: Figure, labels: npt.NDArray[np.integer], classes: Sequence[str], palette: Bytes) -> None:
+    """Put the colours of the labels that occur, with number and name, below the figure."""
+    from matplotlib.patches import Patch
+
+    from segcourse.datasets import VOID
+
+    handles = [
+        Patch(facecolor=palette[label] / 255, edgecolor="black", label=f"{label} {name}")
+        for label, name in enumerate(classes)
+        if (labels == label).any()
+    ]
+    if (labels == VOID).any():
+        handles.append(Patch(facecolor="black", edgecolor="black", label=f"{VOID} void"))
+    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)

@@ -639,8 +639,8 @@ from segcourse.figures.convolutionalize import stitching
 dense = stitched.argmax(1)[0].cpu()
 show_widget(
     stitching(val_set, dense, stride=4),
-    "A slider over the sixteen passes of shift and stitch, from none: after the first, one pixel of each 4 x 4 block has its "
-    "label; after the last, all have.",
+    "A slider over the passes of shift and stitch, from none to sixteen: after the first, one pixel of each 4 x 4 "
+    "block has its label; after the last, all have.",
 )
 
 # %%

@@ -12,25 +12,17 @@ import numpy.typing as npt
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import Patch, Rectangle
-from matplotlib.patheffects import withStroke
+from matplotlib.patches import Rectangle
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from segcourse.datasets import VOID, SegmentationSet, colourize
-from segcourse.plots import OKABE_ITO
+from segcourse.plots import OKABE_ITO, as_bytes, legend, name_regions, white_rim
 from segcourse.progress import Progress
 from segcourse.widgets import array_png
 
 Bytes = npt.NDArray[np.uint8]
 GREY = "#5F5F5F"
-READABLE = [withStroke(linewidth=2.5, foreground="white")]
-"""Black letters with a white rim: readable on any colour."""
-
-
-def as_bytes(image: Tensor) -> Bytes:
-    """Return an image (3, H, W) of floats in [0, 1] as (H, W, 3) uint8."""
-    return (255 * image.detach().cpu()).round().byte().permute(1, 2, 0).numpy()
 
 
 # --- one scene -----------------------------------------------------------------------------------------------
@@ -69,18 +61,6 @@ def scene_and_mask(image: Tensor, mask: Tensor, classes: Sequence[str], palette:
     return figure
 
 
-def name_regions(axis: Axes, labels: npt.NDArray[np.integer], classes: Sequence[str]) -> None:
-    """Write the name of each class where its region is widest, if it is wide enough there for a word."""
-    for label, name in enumerate(classes):
-        inside = distance_transform_edt(np.pad(labels == label, 1))
-        if inside.max() < 0.05 * labels.shape[1]:
-            continue
-        row, col = np.unravel_index(inside.argmax(), inside.shape)
-        half = 0.012 * len(name) * labels.shape[1]  # of a word's width, so that none sticks out
-        col = np.clip(col - 1, half, labels.shape[1] - 1 - half)
-        axis.text(col, row - 1, name, ha="center", va="center", fontsize=9, path_effects=READABLE)
-
-
 def hatch_void(axis: Axes, labels: npt.NDArray[np.integer]) -> None:
     """Hatch the void pixels of a picture."""
     void = np.pad((labels == VOID).astype(float), 1)
@@ -90,18 +70,6 @@ def hatch_void(axis: Axes, labels: npt.NDArray[np.integer]) -> None:
         axis.contourf(*edges, void, levels=[0.5, 2], colors="none", hatches=["//////"])
         axis.contour(*edges, void, levels=[0.5], colors=[OKABE_ITO["vermilion"]], linewidths=1.2)
         axis.set(xlim=(-0.5, labels.shape[1] - 0.5), ylim=(labels.shape[0] - 0.5, -0.5))
-
-
-def legend(figure: Figure, labels: npt.NDArray[np.integer], classes: Sequence[str], palette: Bytes) -> None:
-    """Put the colours of the labels that occur, with number and name, below the figure."""
-    handles = [
-        Patch(facecolor=palette[label] / 255, edgecolor="black", label=f"{label} {name}")
-        for label, name in enumerate(classes)
-        if (labels == label).any()
-    ]
-    if (labels == VOID).any():
-        handles.append(Patch(facecolor="black", edgecolor="black", label=f"{VOID} void"))
-    figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
 
 
 # --- the viewer ----------------------------------------------------------------------------------------------
@@ -340,7 +308,7 @@ def semantic_and_instances(
     for axis, objects, words in ((axes[1], semantic, "car"), (axes[2], instances, "car {}")):
         for number in range(1, int(objects.max()) + 1):
             row, col = np.unravel_index(distance_transform_edt(objects == number).argmax(), objects.shape)
-            axis.text(col, row, words.format(number), ha="center", va="center", fontsize=10, path_effects=READABLE)
+            axis.text(col, row, words.format(number), ha="center", va="center", fontsize=10, path_effects=white_rim())
     for axis in axes:
         axis.axis("off")
     return figure
