@@ -639,7 +639,7 @@ from segcourse.figures.convolutionalize import stitching
 dense = stitched.argmax(1)[0].cpu()
 show_widget(
     stitching(val_set, dense, stride=4),
-    "A slider over the passes of shift and stitch, from none to sixteen: after the first, one pixel of each 4 x 4 "
+    "A slider over the passes of shift and stitch, from none to sixteen. Now: one pass, one pixel of each 4 x 4 "
     "block has its label; after the last, all have.",
 )
 

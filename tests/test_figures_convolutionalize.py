@@ -184,6 +184,7 @@ def test_the_stitching_widget_has_a_frame_a_pass() -> None:
     widget = figures.stitching(DATA, DATA.masks[0], stride=3)
     slider, stack = widget.children
     assert (slider.min, slider.max, len(stack.children)) == (0, 9, 10)
+    assert slider.value == stack.selected_index == 1
     assert np.array_equal(decoded(stack.children[9].value)[::5, ::5], DATA.colourize(DATA.masks[0]))
 
 

@@ -300,9 +300,12 @@ def stitch_frames(labels: Bytes, stride: int) -> list[Bytes]:
 
 
 def stitching(data: SegmentationSet, labels: Tensor, stride: int, scale: int = 5) -> Any:
-    """Return a widget: a slider over the passes of shift-and-stitch, from none, on a stitched label map (H, W)."""
+    """Return a widget: a slider over the passes of shift-and-stitch on a stitched label map (H, W), at first one pass."""
     pictures = stitch_frames(data.colourize(labels), stride)
-    return frame_stack([array_png(p, scale) for p in pictures], "passes", f"{scale * labels.shape[1]}px")
+    box = frame_stack([array_png(p, scale) for p in pictures], "passes", f"{scale * labels.shape[1]}px")
+    slider, stack = box.children
+    slider.value = stack.selected_index = 1  # none at all is a white picture
+    return box
 
 
 # ---------------------------------------------------------------- numbers that several cells and the tables share
