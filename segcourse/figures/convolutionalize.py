@@ -300,7 +300,7 @@ def stitch_frames(labels: Bytes, stride: int) -> list[Bytes]:
 
 
 def stitching(data: SegmentationSet, labels: Tensor, stride: int, scale: int = 5) -> Any:
-    """Return a widget: a slider over the passes of shift-and-stitch on a stitched label map (H, W), at first one pass."""
+    """Return a widget: a slider over the passes of shift-and-stitch, on a stitched label map (H, W)."""
     pictures = stitch_frames(data.colourize(labels), stride)
     box = frame_stack([array_png(p, scale) for p in pictures], "passes", f"{scale * labels.shape[1]}px")
     slider, stack = box.children
