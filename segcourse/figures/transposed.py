@@ -10,8 +10,7 @@ import torch
 from torch import Tensor
 
 from segcourse.datasets.base import Bytes, colourize
-from segcourse.figures.start_here import legend
-from segcourse.plots import OKABE_ITO, png
+from segcourse.plots import OKABE_ITO, legend, png
 from segcourse.transposed import conv_matrix, conv_transpose_output_size, stamps_1d
 
 if TYPE_CHECKING:
