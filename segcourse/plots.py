@@ -121,3 +121,18 @@ def legend(figure: Figure, labels: npt.NDArray[np.integer], classes: Sequence[st
     if (labels == VOID).any():
         handles.append(Patch(facecolor="black", edgecolor="black", label=f"{VOID} void"))
     figure.legend(handles=handles, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+
+
+def colour_key(classes: Sequence[str], palette: Bytes) -> str:
+    """Return the colours of the classes and the stripes of void, with number and name, as a line of HTML."""
+    from segcourse.datasets import VOID
+
+    stripes = "repeating-linear-gradient(45deg, #000 0 3px, #fff 3px 6px)"
+    fills = [*("#" + bytes(colour).hex() for colour in palette), stripes]
+    names = [*(f"{label} {name}" for label, name in enumerate(classes)), f"{VOID} void"]
+    return " ".join(
+        '<span style="display:inline-block;white-space:nowrap;margin-right:1em">'
+        f'<span style="display:inline-block;width:1.4em;height:0.8em;border:1px solid #888;background:{fill}"></span> '
+        f"{html.escape(name)}</span>"
+        for fill, name in zip(fills, names, strict=True)
+    )

@@ -158,7 +158,8 @@ from functools import partial
 
 import ipywidgets as w
 
-from segcourse.figures.start_here import EVERY_CLASS, colour_key, viewer_png, viewer_words
+from segcourse.figures.start_here import EVERY_CLASS, viewer_png, viewer_words
+from segcourse.plots import colour_key
 from segcourse.widgets import live_image
 
 controls = [

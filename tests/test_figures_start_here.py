@@ -157,15 +157,6 @@ def test_a_scene_without_a_label_is_no_error(scene) -> None:
     assert figures.viewer_words(scenes, 0, 0.5, "void") == "Scene 0: 100.0 % of all pixels are void (720 pixels)."
 
 
-def test_colour_key_has_every_class_in_its_colour() -> None:
-    key = figures.colour_key(CLASSES, PALETTE)
-    for label, (name, colour) in enumerate(zip(CLASSES, PALETTE.tolist())):
-        red, green, blue = colour
-        assert re.search(rf"background:#{red:02x}{green:02x}{blue:02x}\"></span> {label} {name}</span>", key)
-    assert "255 void" in key
-    assert key.count("<span") == key.count("</span>") == 2 * (len(CLASSES) + 1)
-
-
 def test_richest_scene_has_most_classes_then_most_void(scene) -> None:
     image, mask = scene
     plain = mask.clamp(max=10)  # void turns into class 10: one class more

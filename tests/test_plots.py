@@ -1,6 +1,7 @@
 """Figures carry words; widgets call their function and show what it returns."""
 
 import io
+import re
 from typing import Any
 
 import ipywidgets as w
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from segcourse import plots, widgets
+from segcourse.datasets import CLASSES, PALETTE
 
 
 @pytest.fixture
@@ -95,3 +97,12 @@ def test_widget_speaks_for_itself(shown, capsys) -> None:
     (bundle,) = shown
     assert bundle["text/plain"] == "A slider from 0 to 100, at 0."
     assert "application/vnd.jupyter.widget-view+json" in bundle
+
+
+def test_colour_key_has_every_class_in_its_colour() -> None:
+    key = plots.colour_key(CLASSES, PALETTE)
+    for label, (name, colour) in enumerate(zip(CLASSES, PALETTE.tolist())):
+        red, green, blue = colour
+        assert re.search(rf"background:#{red:02x}{green:02x}{blue:02x}\"></span> {label} {name}</span>", key)
+    assert "255 void" in key
+    assert key.count("<span") == key.count("</span>") == 2 * (len(CLASSES) + 1)

@@ -11,8 +11,7 @@ import torch.nn.functional as F
 
 from segcourse.convolutionalize import Network, heatmap_size, sliding_window
 from segcourse.datasets.base import VOID, Bytes, SegmentationSet
-from segcourse.figures.start_here import colour_key
-from segcourse.plots import OKABE_ITO, as_bytes, legend, name_regions
+from segcourse.plots import OKABE_ITO, as_bytes, colour_key, legend, name_regions
 from segcourse.widgets import array_png, frame_stack, live_image
 
 if TYPE_CHECKING:
