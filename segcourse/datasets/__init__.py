@@ -5,7 +5,9 @@
     image, mask = train[0]                # (3, H, W) float32 in [0, 1], (H, W) int64 with void = 255
 
 Modules: `base` (SegmentationSet), `labels` (the eleven classes, their colours), `street` (generated scenes), `camvid`
-(the real frames), `download`, `photos`. Importing this package costs nothing: a name is imported when it is first used.
+(the real frames), `cells` (generated microscopy of touching cells), `download`, `photos`. A function that shares its
+module's name is imported from there: `from segcourse.datasets.cells import cells`.
+Importing this package costs nothing: a name is imported when it is first used.
 """
 
 from importlib import import_module
@@ -14,18 +16,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from segcourse.datasets.base import SPLITS, VOID, SegmentationSet, colourize
     from segcourse.datasets.camvid import load
+    from segcourse.datasets.cells import CellSet, cell_picture
     from segcourse.datasets.labels import CAMVID_PALETTE, CLASSES, PALETTE
     from segcourse.datasets.photos import photo
     from segcourse.datasets.street import street_scene, streets
 
 __all__ = [
-    "CAMVID_PALETTE", "CLASSES", "PALETTE", "SPLITS", "VOID", "SegmentationSet", "colourize", "load", "photo",
-    "street_scene", "streets",
+    "CAMVID_PALETTE", "CLASSES", "PALETTE", "SPLITS", "VOID", "CellSet", "SegmentationSet", "cell_picture", "colourize",
+    "load", "photo", "street_scene", "streets",
 ]  # fmt: skip
 
 _HOME = {
     "base": ("SPLITS", "VOID", "SegmentationSet", "colourize"),
     "camvid": ("load",),
+    "cells": ("CellSet", "cell_picture"),
     "labels": ("CAMVID_PALETTE", "CLASSES", "PALETTE"),
     "photos": ("photo",),
     "street": ("street_scene", "streets"),
