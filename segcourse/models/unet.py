@@ -6,7 +6,6 @@ output is smaller than the image, and skips are cropped before they are concaten
 """
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 
