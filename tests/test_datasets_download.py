@@ -358,6 +358,23 @@ def test_camvid_is_completed_where_it_lies(tmp_path, place):
     assert camvid.target(tmp_path, file) == tmp_path / place / "train" / "0001TP_006690.png"
 
 
+def test_isbis_manifest():
+    isbi = download.REMOTES["isbi"]
+    paths = {file.path for file in isbi.files()}
+    assert paths == {f"membrane/train/{part}/{z}.png" for part in ("image", "label") for z in range(30)}
+    assert isbi.url == "https://raw.githubusercontent.com/zhixuhao/unet/b45af4d458437d8281cc218a07fd4380818ece4a/data/"
+
+
+@pytest.mark.parametrize("place", ["membrane", "data/membrane", "."])
+def test_isbi_is_completed_where_it_lies(tmp_path, place):
+    isbi = download.REMOTES["isbi"]
+    file = next(file for file in isbi.files() if file.path == "membrane/train/label/7.png")
+    assert isbi.target(tmp_path, file) == tmp_path / "membrane/train/label/7.png"  # nothing is here yet
+    for part in ("image", "label"):
+        (tmp_path / place / "train" / part).mkdir(parents=True)
+    assert isbi.target(tmp_path, file) == tmp_path / place / "train/label/7.png"
+
+
 def test_the_real_files_are_the_manifests():
     import os
 

@@ -5,8 +5,8 @@
     image, mask = train[0]                # (3, H, W) float32 in [0, 1], (H, W) int64 with void = 255
 
 Modules: `base` (SegmentationSet), `labels` (the eleven classes, their colours), `street` (generated scenes), `camvid`
-(the real frames), `cells` (generated microscopy of touching cells), `download`, `photos`. A function that shares its
-module's name is imported from there: `from segcourse.datasets.cells import cells`.
+(the real frames), `cells` (generated microscopy of touching cells), `isbi` (real ones), `download`, `photos`.
+A function that shares its module's name is imported from there: `from segcourse.datasets.cells import cells`.
 Importing this package costs nothing: a name is imported when it is first used.
 """
 

@@ -59,6 +59,7 @@ class Remote:
         terms: under which it may be used.
         folder: the first part of every path in the manifest, and of the installed files.
         manifest: file of lines "path, bytes, sha256", tab-separated, with a header.
+        find: returns the data set's folder in or under a data folder, None where it is not.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Remote:
     terms: str
     folder: str
     manifest: Path
+    find: Callable[[Path], Path | None] = lambda root: None
 
     def files(self) -> list[RemoteFile]:
         """Return the manifest's files. Raises ValueError where a line is not one of a manifest."""
@@ -76,7 +78,7 @@ class Remote:
 
     def installed(self, root: Path) -> Path:
         """Return the folder under ``root`` where the data set is, or would be installed."""
-        return camvid_folder(root) or root / self.folder
+        return self.find(root) or root / self.folder
 
     def target(self, root: Path, file: RemoteFile) -> Path:
         """Return where a file of the manifest belongs."""
@@ -90,7 +92,16 @@ class Remote:
         return RemoteFile(path, int(size), digest)
 
 
+def isbi_folder(root: Path) -> Path | None:
+    """Return the folder that holds ISBI's `train/image` and `train/label`, looked for in and under ``root``."""
+    for folder in (root / "data" / "membrane", root / "membrane", root):
+        if all((folder / "train" / part).is_dir() for part in ("image", "label")):
+            return folder
+    return None
+
+
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
+ISBI_COMMIT = "b45af4d458437d8281cc218a07fd4380818ece4a"
 
 REMOTES = {
     "camvid": Remote(
@@ -101,7 +112,18 @@ REMOTES = {
         terms="research and teaching; the course does not redistribute it",
         folder="CamVid",
         manifest=Path(__file__).with_name("camvid_manifest.tsv"),
-    )
+        find=camvid_folder,
+    ),
+    "isbi": Remote(
+        name="isbi",
+        what="30 slices of a nerve cord, 512x512, membranes drawn by hand (Cardona et al. 2010; ISBI 2012 challenge)",
+        url=f"https://raw.githubusercontent.com/zhixuhao/unet/{ISBI_COMMIT}/data/",
+        page=f"https://github.com/zhixuhao/unet/tree/{ISBI_COMMIT}/data/membrane",
+        terms="research and teaching; the course does not redistribute it",
+        folder="membrane",
+        manifest=Path(__file__).with_name("isbi_manifest.tsv"),
+        find=isbi_folder,
+    ),
 }
 
 
