@@ -188,8 +188,10 @@ def test_the_numbers_of_a_trained_vgg_carry_over():
     model.fc6.weight.data.zero_()
     assert theirs["classifier.fc6.weight"].any()  # a copy
     for wrong in (FCN(8, 2, 3, width=2), FCN(8, 2, 3, width=1, kernel=3, padding=17), FCN(8, 3, 3, width=1)):
-        with pytest.raises(ValueError, match="does not fit"):
+        before = {name: value.clone() for name, value in wrong.state_dict().items()}
+        with pytest.raises(ValueError, match=r"the two networks differ in .*kernel .7 to fit VGG16"):
             wrong.load_vgg(vgg)
+        assert all(torch.equal(value, before[name]) for name, value in wrong.state_dict().items())
 
 
 def stages(stride, seed=0):
@@ -287,6 +289,8 @@ def test_only_the_next_coarser_stage_will_do():
         FCN(16, 1, 2, width=1).from_stage(FCN(32, 1, 3, width=1))
     with pytest.raises(ValueError, match="differ in"):
         FCN(16, 1, 2, width=1).from_stage(FCN(32, 1, 2, width=1, batch_norm=True))
+    with pytest.raises(ValueError, match="differ in"):
+        FCN(16, 1, 2, width=1, batch_norm=True).from_stage(FCN(32, 1, 2, width=1))
     with pytest.raises(ValueError, match="pad by different amounts"):
         FCN(16, 1, 2, width=1).from_stage(FCN(32, 1, 2, width=1, padding=90))
 

@@ -169,16 +169,8 @@ class FCN(nn.Module):
         fc6 and fc7 become convolutions: the same numbers in another shape. The scores stay as they are: those of the
         classifier are of other classes. Raises ValueError where the two have other shapes.
         """
-        dense = convolutionalize(vgg, INPUT_SIZE)
-        parts = {"features": dense.get_submodule("features").state_dict()}
-        parts |= {name: dense.get_submodule(f"classifier.{name}").state_dict() for name in ("fc6", "fc7")}
-        try:
-            for name, state in parts.items():
-                self.get_submodule(name).load_state_dict(state)
-        except RuntimeError as error:
-            raise ValueError(
-                f"this classifier does not fit (in_channels, width and batch_norm must be the same, kernel 7): {error}"
-            ) from error
+        dense = convolutionalize(vgg, INPUT_SIZE).state_dict()
+        self._take({n.removeprefix("classifier."): v for n, v in dense.items() if "fc8" not in n})
         return self
 
     def from_stage(self, coarser: "FCN") -> "FCN":
@@ -205,16 +197,24 @@ class FCN(nn.Module):
             raise ValueError(f"FCN-{self.stride}s starts from FCN-{2 * self.stride}s, not from FCN-{coarser.stride}s")
         if coarser.padding != self.padding:
             raise ValueError("the two networks pad by different amounts: give both the same arguments but stride")
-        state = {name: value for name, value in coarser.state_dict().items() if not name.startswith("up.")}
-        own = self.state_dict()
-        if differ := [n for n, value in state.items() if n not in own or own[n].shape != value.shape]:
-            raise ValueError(f"the two networks differ in {', '.join(differ)}: give both the same arguments but stride")
-        self.load_state_dict(state, strict=False)
+        self._take({name: value for name, value in coarser.state_dict().items() if not name.startswith("up.")})
         skip, upsampling = (self.score_pool4, self.up2) if self.stride == 16 else (self.score_pool3, self.up4)
         _zero(skip)
         for deconv in (upsampling, self.up):
             set_bilinear(deconv)
         return self
+
+    def _take(self, state: dict[str, Tensor]) -> None:
+        """Load all or nothing; only scores and upsampling may be left out."""
+        own = {name: value.shape for name, value in self.state_dict().items()}
+        given = {name: value.shape for name, value in state.items()}
+        kept = {name for name in own.keys() - given.keys() if name.startswith(("score", "up"))}
+        if differ := [n for n in sorted((own.keys() | given.keys()) - kept) if own.get(n) != given.get(n)]:
+            raise ValueError(
+                f"the two networks differ in {', '.join(differ)}: give both the same in_channels, classes, width, "
+                "batch_norm and kernel (7 to fit VGG16)"
+            )
+        self.load_state_dict(state, strict=False)
 
 
 def fuse(upsampled: Tensor, skip: Tensor, offset: int) -> Tensor:
