@@ -301,9 +301,12 @@ def test_data_list_tells_what_there_is(little, capsys):
 
 
 def test_data_verify_tells_by_its_exit_code(little, capsys):
-    assert run("data", "verify") == 1
-    assert "0 files right, 2 missing, 0 wrong" in capsys.readouterr().out
+    assert run("data", "verify") == 0  # a set that nobody fetched is no failure
+    assert "little: not here" in capsys.readouterr().out
     (little / "train").mkdir(parents=True)
+    (little / "train" / "a.txt").write_bytes(b"first")
+    assert run("data", "verify") == 1
+    assert "1 files right, 1 missing, 0 wrong" in capsys.readouterr().out
     (little / "train" / "a.txt").write_bytes(b"fIrst")
     (little / "train" / "b.txt").write_bytes(b"second one")
     assert run("data", "verify") == 1
