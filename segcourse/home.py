@@ -37,15 +37,15 @@ def short(path: Path) -> str:
     return "~" if relative == Path() else f"~/{relative.as_posix()}"
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` (UTF-8, newlines as given): at every moment the file holds the old text or the new one.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write `content` (text as UTF-8, newlines as given): at every moment the file holds the old content or the new.
 
     Raises OSError where the folder cannot be written; the old file is then untouched.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, path.stat().st_mode if path.exists() else 0o666 & ~_umask())
