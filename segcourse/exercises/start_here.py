@@ -17,6 +17,9 @@ from segcourse.exercises.quiz import Option, Question
 
 STEM = "00_start_here"
 
+SIZES = ((2, 3), (3, 4), (2, 4), (3, 5), (4, 3), (1, 3), (3, 1))
+"""What (height, width) is drawn from: wide, tall, and a single row or column; the first is the simplest."""
+
 
 def _labels(draw: Draw, shape: tuple[int, ...], classes: int) -> Tensor:
     """Draw a mask with labels below `classes` and some void; its first row begins with a labelled pixel."""
@@ -42,8 +45,7 @@ def count_label(mask: Tensor, label: int) -> int:
 
 
 def _mask_and_label(draw: Draw) -> Case:
-    height = draw.integer(2, 4)
-    return {"mask": _labels(draw, (height, height + draw.integer(1, 3)), 5), "label": draw.integer(0, 4)}
+    return {"mask": _labels(draw, draw.choice(SIZES), 5), "label": draw.integer(0, 4)}
 
 
 COUNT_LABEL = Exercise(
@@ -56,7 +58,11 @@ COUNT_LABEL = Exercise(
     reference=count_label,
     oracle=lambda mask, label: [x for row in mask.tolist() for x in row].count(label),
     cases=_mask_and_label,
-    examples=({"mask": torch.tensor([[0, 0, 2, 0], [1, 2, 2, 3], [3, 3, 2, 3]]), "label": 2},),
+    examples=(
+        {"mask": torch.tensor([[0, 0, 2, 0], [1, 2, 2, 3], [3, 3, 2, 3]]), "label": 2},
+        {"mask": torch.tensor([[3, 0], [1, 3], [2, 2]]), "label": 10},  # no pixel carries it, and no label is larger
+        {"mask": 8 + torch.arange(30 * 27).reshape(30, 27) % 3, "label": 10},  # more pixels than a byte can count
+    ),
     misconceptions=(
         Misconception(
             "counts_the_others",
@@ -97,8 +103,8 @@ def mask_from_scores(scores: Tensor) -> Tensor:
 
 def _scores(draw: Draw) -> Case:
     """Whole-numbered scores in which every pixel has one winner."""
-    n, classes, height = draw.integer(1, 3), draw.integer(2, 4), draw.integer(2, 3)
-    width, level = height + draw.integer(1, 2), -draw.integer(0, 9)
+    n, classes, level = draw.integer(1, 3), draw.integer(2, 4), -draw.integer(0, 9)
+    height, width = draw.choice(SIZES)
     value, pixels = varied(draw), []
     for _ in range(n * height * width):
         scores = [value.integer(0, 4) for _ in range(classes)]
@@ -106,6 +112,12 @@ def _scores(draw: Draw) -> Case:
         pixels.append(scores)
     grid = torch.tensor(pixels, dtype=torch.float32).reshape(n, height, width, classes)
     return {"scores": grid.permute(0, 3, 1, 2).contiguous() + level}
+
+
+def _close_scores() -> Tensor:
+    """Four images of 11 classes whose scores, all different, lie within 1 of each other, at four levels."""
+    within_one = torch.arange(4 * 11 * 2).reshape(4, 11, 1, 2) * 45 % 101 / 101
+    return within_one + torch.tensor([-60, -1, 0, 20]).reshape(4, 1, 1, 1)
 
 
 def _winners(scores: Tensor) -> Tensor:
@@ -139,6 +151,7 @@ MASK_FROM_SCORES = Exercise(
                 ]
             ),
         },
+        {"scores": _close_scores()},
     ),
     misconceptions=(
         Misconception(
@@ -205,8 +218,7 @@ def pixel_accuracy(prediction: Tensor, mask: Tensor) -> float:
 
 def _prediction_and_mask(draw: Draw) -> Case:
     """Pairs of prediction and truth, drawn pixel by pixel; each image begins with a labelled pixel."""
-    n, height = draw.integer(1, 2), draw.integer(2, 3)
-    width = height + draw.integer(1, 2)
+    n, (height, width) = draw.integer(1, 2), draw.choice(SIZES)
     pairs = [(0, 0), (1, 1), (2, 2), (0, 1), (1, 2), (2, 0), (0, VOID), (1, VOID)]
     value = varied(draw)
     drawn = [value.choice(pairs if i % (height * width) else pairs[:-2]) for i in range(n * height * width)]
@@ -219,9 +231,16 @@ def _accuracy_by_counting(prediction: Tensor, mask: Tensor) -> float:
     return sum(p == m for p, m in pairs) / len(pairs)
 
 
-def _mean_of_accuracies(prediction: Tensor, mask: Tensor) -> float:
-    each = [_accuracy_by_counting(p, m) for p, m in zip(prediction, mask)]
+def _mean_of_accuracies(accuracy: Callable[[Tensor, Tensor], float], prediction: Tensor, mask: Tensor) -> float:
+    each = [accuracy(p, m) for p, m in zip(prediction, mask)]
     return sum(each) / len(each)
+
+
+MEAN_OF_IMAGES = (
+    "You took the mean of the accuracies of the single images. Images with much void then weigh as much as images "
+    "with none, and one of nothing but void has no accuracy at all. Here every labelled pixel of the batch has the "
+    "same weight."
+)
 
 
 PIXEL_ACCURACY = Exercise(
@@ -243,6 +262,10 @@ PIXEL_ACCURACY = Exercise(
             "prediction": torch.tensor([[[1, 1, 0], [2, 2, 2]], [[1, 0, 0], [1, 1, 1]]]),
             "mask": torch.tensor([[[1, 1, 0], [2, 2, 2]], [[1, 2, VOID], [VOID, VOID, VOID]]]),
         },
+        {
+            "prediction": torch.tensor([[[0], [1], [2]], [[3], [10], [12]], [[11], [20], [5]]]),
+            "mask": torch.tensor([[[VOID], [VOID], [VOID]], [[3], [10], [11]], [[11], [20], [5]]]),
+        },
     ),
     misconceptions=(
         Misconception(
@@ -259,10 +282,15 @@ PIXEL_ACCURACY = Exercise(
             "Right pixels, without void",
         ),
         Misconception(
-            "mean_of_images",
-            _mean_of_accuracies,
-            "You took the mean of the accuracies of the single images. Images with much void then weigh as much as "
-            "images with none. Here every labelled pixel of the batch has the same weight.",
+            "mean_of_images",  # an image of void gives nan
+            lambda prediction, mask: _mean_of_accuracies(pixel_accuracy, prediction, mask),
+            MEAN_OF_IMAGES,
+            "Right pixels, without void",
+        ),
+        Misconception(
+            "mean_of_images_by_counting",  # an image of void raises ZeroDivisionError
+            lambda prediction, mask: _mean_of_accuracies(_accuracy_by_counting, prediction, mask),
+            MEAN_OF_IMAGES,
             "Right pixels, without void",
         ),
         Misconception(
@@ -301,9 +329,8 @@ def class_shares(mask: Tensor, classes: int) -> Tensor:
 
 def _mask_and_classes(draw: Draw) -> Case:
     """A batch in which the last classes may be absent."""
-    n, height, classes = draw.integer(1, 2), draw.integer(2, 3), draw.integer(2, 5)
-    shape = (n, height, height + draw.integer(1, 2))
-    return {"mask": _labels(draw, shape, draw.integer(1, classes)), "classes": classes}
+    n, classes = draw.integer(1, 2), draw.integer(2, 5)
+    return {"mask": _labels(draw, (n, *draw.choice(SIZES)), draw.integer(1, classes)), "classes": classes}
 
 
 def _shares_by_counting(mask: Tensor, classes: int) -> Tensor:
@@ -313,6 +340,8 @@ def _shares_by_counting(mask: Tensor, classes: int) -> Tensor:
 
 
 MASK_WITH_VOID = torch.tensor([[[0, 0, 2, 0], [1, 2, 2, 3], [3, 3, VOID, VOID]]])
+ONE_IMAGE_VOID = torch.tensor([[[VOID], [VOID], [VOID]], [[10], [3], [VOID]], [[0], [10], [7]]])
+ONE_CLASS = torch.tensor([[[0, VOID, 0], [0, 0, VOID]]])
 
 VOID_COUNTED = (
     "255 was counted as a label: where the mask has void, your tensor goes up to entry 255. Void is no class: leave "
@@ -333,6 +362,8 @@ CLASS_SHARES = Exercise(
         {"mask": MASK_WITH_VOID, "classes": 4},
         {"mask": MASK_WITH_VOID, "classes": 6},
         {"mask": torch.tensor([[[0, 1, 1], [0, 1, 1]]]), "classes": 3},
+        {"mask": ONE_IMAGE_VOID, "classes": 12},
+        {"mask": ONE_CLASS, "classes": 1},
     ),
     misconceptions=(
         Misconception(
@@ -454,6 +485,8 @@ ONE_HOT = Exercise(
     examples=(
         {"mask": MASK_WITH_VOID, "classes": 4},
         {"mask": torch.tensor([[[0, 1, 1], [2, 1, 0]]]), "classes": 3},
+        {"mask": ONE_IMAGE_VOID, "classes": 12},
+        {"mask": ONE_CLASS, "classes": 1},
     ),
     drive=_call_and_unify,
     misconceptions=(
