@@ -1,0 +1,97 @@
+"""Does U-Net's border weight lower the number of merged cells? What lesson 06 says of it, over seeds.
+
+A small padded U-Net (8 channels, 3 poolings, batch norm) learns generated touching cells from 30 images, with four
+losses: plain cross-entropy, balanced classes, and balanced classes with the border term, w0 = 10, sigma = 3 or 5. Each
+seed has dishes, starting weights and batches of its own; within a seed only the loss differs. 60 test images are judged
+by the IoU of cell and by connected components (`segcourse.instances`). The plain network is also read with a threshold
+above one half: is the border weight more than that?
+
+About half a minute of CPU time a training, seven minutes in all:
+
+    OMP_NUM_THREADS=1 python benchmarks/experiments/06_border_weights.py
+
+The lesson quotes the table that this prints.
+"""
+
+import argparse
+import statistics
+import time
+
+import torch
+from torch import Tensor, nn
+
+from segcourse.datasets.cells import CellSet, cells
+from segcourse.figures.unet import cell_batches, loss_weights
+from segcourse.instances import count_cells
+from segcourse.metrics import ConfusionMatrix
+from segcourse.models.unet import UNet
+from segcourse.training import train
+
+KINDS = {
+    "plain": "plain cross-entropy",
+    "balanced": "balanced classes",
+    "border 3": "balanced, border w0 10, sigma 3",
+    "border 5": "balanced, border w0 10, sigma 5",
+}
+THRESHOLDS = (0.7, 0.9)
+"""Further readings of the plain network: cell where its probability is above."""
+Row = tuple[float, ...]
+
+
+def judge(data: CellSet, found: Tensor) -> Row:
+    """IoU of cell; cells, merged, extra merges, split, missed; share of pixels called cell."""
+    matrix = ConfusionMatrix(2)
+    matrix.add(found, data.masks)
+    counts = count_cells(found, data.instances)
+    return (
+        float(matrix.iou[1]), counts.cells, counts.merged, counts.extra_merges, counts.split, counts.missed,
+        float(found.double().mean()),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def probabilities(model: nn.Module, images: Tensor) -> Tensor:
+    """The probability of cell, (N, H, W)."""
+    return torch.cat([model(batch).softmax(1)[:, 1] for batch in images.split(10)])
+
+
+def results(seed: int, steps: int) -> dict[str, Row]:
+    """Train one network for each loss, and judge."""
+    train_set, test_set = cells("train", 30, seed=seed), cells("test", 60, seed=seed)
+    found = {}
+    for kind, name in KINDS.items():
+        torch.manual_seed(seed)
+        model = UNet(1, 2, width=8, depth=3, padded=True, batch_norm=True, dropout=0.0)
+        began = time.process_time()
+        train(model, cell_batches(train_set, loss_weights(train_set, kind)), steps, seed=seed)
+        cell = probabilities(model, test_set.images)
+        found[name] = judge(test_set, (cell > 0.5).long())
+        print(f"seed {seed}, {name}: {time.process_time() - began:.0f} CPU s, {found[name]}", flush=True)
+        if kind == "plain":
+            for threshold in THRESHOLDS:
+                found[f"plain, cell where p > {threshold}"] = judge(test_set, (cell > threshold).long())
+    return found
+
+
+def shown(values: list[float], digits: int) -> str:
+    """Mean, and lowest to highest."""
+    return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=300)
+    options = parser.parse_args()
+    runs = [results(seed, options.steps) for seed in range(options.seeds)]
+    print("cells in the test images:", [int(next(iter(run.values()))[1]) for run in runs])
+    print("| loss | IoU of cell | merged | extra merges | split | missed | pixels called cell |")
+    print("| --- " * 7 + "|")
+    for name in runs[0]:
+        iou, _, merged, extra, split, missed, area = ([run[name][i] for run in runs] for i in range(7))
+        counts = " | ".join(shown(values, 0) for values in (merged, extra, split, missed))
+        print(f"| {name} | {shown(iou, 3)} | {counts} | {shown(area, 3)} |")
+
+
+if __name__ == "__main__":
+    main()
