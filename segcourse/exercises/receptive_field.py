@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from numbers import Real
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 from segcourse.exercises import Lesson
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, call
@@ -103,6 +106,7 @@ COMPOUND_KERNEL = Exercise(
         {"kernel_1": 3, "stride_1": 1, "kernel_2": 3},
         {"kernel_1": 5, "stride_1": 3, "kernel_2": 3},
         {"kernel_1": 2, "stride_1": 3, "kernel_2": 2},
+        {"kernel_1": 212, "stride_1": 32, "kernel_2": 7},
     ),
     misconceptions=(
         Misconception(
@@ -184,7 +188,12 @@ COMPOUND_STRIDE = Exercise(
     reference=compound_stride,
     oracle=_walk_to_the_neighbour,
     cases=lambda draw: {"strides": [draw.integer(1, 4) for _ in range(draw.integer(1, 5))]},
-    examples=({"strides": [3, 2]}, {"strides": [2, 1, 2, 2]}),
+    examples=(
+        {"strides": [3, 2]},
+        {"strides": [2, 1, 2, 2]},
+        {"strides": [4, 2, 1, 2, 2, 2, 2, 2, 5]},
+        {"strides": [1]},
+    ),
     misconceptions=(
         Misconception(
             "adds_strides",
@@ -254,6 +263,7 @@ INPUT_SIZE = Exercise(
         {"output_size": 2, "layers": [(5, 3), (3, 2)]},
         {"output_size": 1, "layers": [(3, 1), (3, 1), (2, 2)]},
         {"output_size": 2, "layers": [(2, 3)]},
+        {"output_size": 12, "layers": [(11, 4), (3, 2), (5, 1), (3, 2), (3, 1), (3, 1), (3, 2)]},
     ),
     misconceptions=(
         Misconception(
@@ -352,6 +362,7 @@ FIELD_CENTRE = Exercise(
         {"position": 0, "layers": [(2, 2, 0)]},
         {"position": 4, "layers": [(3, 2, 1)]},
         {"position": 1, "layers": [(3, 1, 1), (2, 2, 0), (3, 1, 1), (2, 2, 0)]},
+        {"position": 12, "layers": [(11, 4, 100), (3, 2, 0), (5, 1, 2), (3, 2, 0), (3, 1, 1), (3, 1, 1), (3, 2, 0)]},
     ),
     misconceptions=(
         Misconception(
@@ -467,6 +478,7 @@ RECEPTIVE_FIELD = Exercise(
         {"layers": [(3, 1, 1, 1), (3, 1, 1, 1)]},
         {"layers": [(3, 1, 1, 1), (3, 1, 2, 2), (3, 1, 4, 4)]},
         {"layers": [(3, 1, 1, 1), (2, 2, 0, 1), (3, 1, 1, 1), (2, 2, 0, 1)]},
+        {"layers": [(11, 4, 2, 1), (3, 2, 0, 1), (5, 1, 2, 1), (3, 2, 0, 1), (3, 1, 2, 2), (3, 1, 36, 36)]},
     ),
     misconceptions=(
         Misconception(
@@ -581,18 +593,24 @@ def _read_by_any(stem: Layers, branches: list[Layers]) -> set[int]:
 
 
 def _draw_block(draw: Draw) -> Case:
-    """Branches as in residual and inception blocks: odd kernels, padding that centres them, one common stride."""
-    stem = draw_layers(draw, 2, KERNELS[:4], STRIDES, (0, 1), (1,))
+    """Branches as in residual and inception blocks: odd kernels, padding that centres them, one common stride.
+
+    Any one layer of a branch has that stride, and not every branch is a shortcut.
+    """
+    stem = draw_layers(draw, 2, KERNELS[:4], STRIDES, (0, 1), (1, 2))
     stride = draw.choice((1, 1, 2))
     branches = []
     for _ in range(draw.integer(2, 3)):
         shape = [(draw.choice((3, 1, 5, 7)), draw.integer(1, 2)) for _ in range(draw.choice((1, 2, 3, 0)))]
         if stride > 1 and not shape:
             shape = [(1, 1)]
+        striding = draw.integer(0, max(0, len(shape) - 1))
         branches.append([
-            (kernel, stride if i == 0 else 1, (kernel - 1) * dilation // 2, dilation)
+            (kernel, stride if i == striding else 1, (kernel - 1) * dilation // 2, dilation)
             for i, (kernel, dilation) in enumerate(shape)
         ])  # fmt: skip
+    if not any(branches):
+        branches[0] = [(3, 1, 1, 1)]
     return {"stem": stem, "branches": branches}
 
 
@@ -614,6 +632,18 @@ BLOCK_FIELD = Exercise(
         {"stem": [(3, 2, 1, 1)], "branches": [[(3, 1, 1, 1), (3, 1, 1, 1)], []]},
         {"stem": [(2, 2, 0, 1)], "branches": [[(3, 1, 1, 1), (3, 1, 1, 1)], [(7, 1, 3, 1)], [(1, 1, 0, 1)]]},
         {"stem": [(3, 1, 1, 1)], "branches": [[(3, 1, 1, 1)], [(3, 1, 2, 2)], [(3, 1, 4, 4)]]},
+        {"stem": [(3, 1, 2, 2)], "branches": [[(1, 2, 0, 1)], [(1, 1, 0, 1), (3, 2, 1, 1), (3, 1, 1, 1)]]},
+        {
+            "stem": [(1, 2, 0, 1)],
+            "branches": [
+                [(5, 1, 2, 1), (3, 1, 1, 1), (1, 2, 0, 1)],  # more taps, but it strides after them
+                [(1, 2, 0, 1), (3, 1, 1, 1), (3, 1, 1, 1)],
+            ],
+        },
+        {
+            "stem": [(3, 2, 1, 1), (3, 1, 2, 2), (2, 2, 0, 1)],
+            "branches": [[], [(7, 1, 3, 1)], [(3, 1, 4, 4)], [(3, 1, 1, 1), (3, 1, 1, 1), (3, 1, 1, 1), (5, 1, 2, 1)]],
+        },
     ),
     misconceptions=(
         Misconception(
@@ -729,7 +759,11 @@ def _without_holes(position: int, layers: Layers) -> list[int]:
 def _in_order(answer: Callable[..., Any], case: Case) -> Any:
     """Call the answer, and sort what it returns: which pixels are read is asked, not in which order they are listed."""
     pixels = call(answer, case)
-    if isinstance(pixels, (list, tuple, set, frozenset)) and all(isinstance(pixel, Real) for pixel in pixels):
+    if isinstance(pixels, (Tensor, np.ndarray)) and pixels.ndim == 1:
+        pixels = pixels.tolist()
+    if isinstance(pixels, (list, tuple, Set)):
+        pixels = [pixel.item() if isinstance(pixel, Tensor) and pixel.ndim == 0 else pixel for pixel in pixels]
+    if isinstance(pixels, list) and all(isinstance(pixel, Real) for pixel in pixels):
         return sorted(pixels)
     return pixels
 
@@ -752,6 +786,7 @@ PIXELS_SEEN = Exercise(
         {"position": 3, "layers": [(3, 1, 2, 2), (3, 1, 2, 2)]},
         {"position": 2, "layers": [(2, 3, 0, 1), (3, 1, 1, 1)]},
         {"position": 0, "layers": [(3, 1, 0, 2), (2, 1, 1, 1)]},
+        {"position": 9, "layers": [(7, 2, 3, 1), (3, 2, 1, 1), (4, 1, 6, 4), (3, 1, 12, 12)]},
     ),
     drive=_in_order,
     misconceptions=(
