@@ -1,7 +1,7 @@
 """What lesson 05 claims of SegNet's unpooling, over seeds: remembered places against fixed ones and learned ones.
 
-SegNet of width 8 is trained on generated streets from nothing, with each of the four ways to double a map; all else is the
-same. About 5 CPU minutes a seed:
+SegNet of width 8 is trained on generated streets from nothing, with each of the four ways to double a map; all else is
+the same. About 5 CPU minutes a seed:
 
     OMP_NUM_THREADS=1 python benchmarks/experiments/05_unpooling.py
 

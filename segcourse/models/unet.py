@@ -132,5 +132,5 @@ def _double(in_channels: int, width: int, padded: bool, batch_norm: bool) -> nn.
         layers.append(nn.Conv2d(channels, width, 3, padding=int(padded)))
         if batch_norm:
             layers.append(nn.BatchNorm2d(width))
-        layers.append(nn.ReLU())
+        layers.append(nn.ReLU(inplace=True))  # a map of its own would only cost memory
     return nn.Sequential(*layers)
