@@ -94,12 +94,14 @@ def _matrix_with_axes_swapped(kernel: Tensor, size: int, stride: int, padding: i
 
 
 def _line_and_kernel(draw: Draw) -> Case:
+    """The line may be shorter than the kernel, as long as the padded one is not."""
     taps = draw.integer(1, 4)
+    padding = draw.integer(0, taps - 1)
     return {
         "kernel": _growing(draw, taps),
-        "size": draw.integer(max(2, taps), 7),
+        "size": draw.integer(max(2, taps - 2 * padding), 7),
         "stride": draw.integer(1, 3),
-        "padding": draw.integer(0, taps - 1),
+        "padding": padding,
     }
 
 
@@ -118,6 +120,9 @@ CONV_MATRIX_1D = Exercise(
         {"kernel": torch.tensor([2.0, 3, 5]), "size": 4, "stride": 2, "padding": 1},
         {"kernel": torch.tensor([7.0]), "size": 5, "stride": 3, "padding": 0},
         {"kernel": torch.tensor([1.0, 2, 3, 4]), "size": 4, "stride": 2, "padding": 3},
+        {"kernel": torch.tensor([2.0, 3]), "size": 7, "stride": 3, "padding": 0},
+        {"kernel": torch.tensor([-1.5, 0.5, 4, 2.25, -3]), "size": 9, "stride": 1, "padding": 2},
+        {"kernel": torch.tensor([2.0, 3, 5]), "size": 1, "stride": 2, "padding": 1},
     ),
     misconceptions=(
         Misconception(
@@ -272,6 +277,7 @@ CONV_TRANSPOSE_1D = Exercise(
         _stamp_case([1.0, 10], [2.0, 3, 5], 2, 1, 1),
         _stamp_case([4.0, 7, 9], [2.0, 3, 5], 3, 0, 2),
         _stamp_case([4.0, 7], [1.0, 2, 3, 4, 5], 3, 2, 2),
+        _stamp_case([-1.5, 0.25, 3, -4, -2, 5], [0.5, -1, 2, 0.75, -3, 1, 1.5], 4, 5, 3),
     ),
     misconceptions=(
         Misconception(
@@ -401,6 +407,9 @@ TRANSPOSED_SIZE = Exercise(
         _layer(size=2, kernel=3, stride=2, padding=1, output_padding=1, dilation=1),
         _layer(size=6, kernel=5, stride=3, padding=2, output_padding=0, dilation=1),
         _layer(size=5, kernel=3, stride=1, padding=2, output_padding=0, dilation=3),
+        _layer(size=3, kernel=2, stride=4, padding=0, output_padding=3, dilation=1),
+        _layer(size=16, kernel=64, stride=32, padding=16, output_padding=0, dilation=1),
+        _layer(size=33, kernel=16, stride=8, padding=35, output_padding=5, dilation=4),
     ),
     misconceptions=(
         Misconception(
@@ -492,11 +501,13 @@ def _try_every_output_padding(size: int, kernel: int, stride: int, padding: int,
 
 def _layer_and_size(draw: Draw) -> Case:
     kernel, dilation = draw.integer(1, 7), draw.integer(1, 3)
+    reach = dilation * (kernel - 1)
+    padding = draw.integer(0, reach // 2)
     return {
-        "size": draw.integer(dilation * (kernel - 1) + 1, 32),
+        "size": draw.integer(reach + 1 - 2 * padding, 32),
         "kernel": kernel,
         "stride": draw.integer(1, 5),
-        "padding": draw.integer(0, dilation * (kernel - 1) // 2),
+        "padding": padding,
         "dilation": dilation,
     }
 
@@ -516,6 +527,8 @@ OUTPUT_PADDING_FOR = Exercise(
         _layer(size=17, kernel=5, stride=3, padding=2, dilation=1),
         _layer(size=18, kernel=5, stride=3, padding=2, dilation=1),
         _layer(size=16, kernel=3, stride=4, padding=1, dilation=2),
+        _layer(size=500, kernel=64, stride=32, padding=16, dilation=1),
+        _layer(size=7, kernel=3, stride=3, padding=6, dilation=4),
     ),
     misconceptions=(
         Misconception(
@@ -635,12 +648,15 @@ def _by_columns(kernel: Tensor, size: tuple[int, int], stride: int, padding: int
 
 
 def _image_and_kernel(draw: Draw) -> Case:
+    """The image may be lower or narrower than the kernel, as long as the padded one is not."""
     taps = draw.integer(1, 3), draw.integer(2, 3)
+    padding = draw.integer(0, min(taps) - 1)
+    low, narrow = (max(1, k - 2 * padding) for k in taps)
     return {
         "kernel": _growing(draw, *taps),
-        "size": (draw.integer(taps[0], 4), draw.integer(taps[1], 5)),
+        "size": (draw.integer(low, 4), draw.integer(narrow, 5)),
         "stride": draw.integer(1, 3),
-        "padding": draw.integer(0, min(taps) - 1),
+        "padding": padding,
     }
 
 
@@ -658,6 +674,14 @@ CONV_MATRIX_2D = Exercise(
         {"kernel": torch.tensor([[1.0, 2], [3, 4]]), "size": (2, 3), "stride": 1, "padding": 0},
         {"kernel": torch.tensor([[1.0, 2, 3], [4, 5, 6]]), "size": (4, 5), "stride": 2, "padding": 1},
         {"kernel": torch.tensor([[1.0, 2, 3], [4, 5, 6], [7, 8, 9]]), "size": (4, 3), "stride": 1, "padding": 2},
+        {"kernel": torch.tensor([[-1.5], [0.5], [2], [-3]]), "size": (6, 7), "stride": 2, "padding": 0},
+        {
+            "kernel": torch.tensor([[1.5, -2, 0.25, 3], [-1, 4, 0.5, -6], [2, -0.75, 5, -3]]),
+            "size": (2, 1),
+            "stride": 1,
+            "padding": 2,
+        },
+        {"kernel": torch.tensor([[-0.5]]), "size": (2, 3), "stride": 2, "padding": 0},
     ),
     misconceptions=(
         Misconception(
@@ -772,6 +796,7 @@ OVERLAP_COUNTS = Exercise(
         _layer(size=3, kernel=4, stride=2),
         _layer(size=2, kernel=2, stride=3),
         _layer(size=5, kernel=5, stride=3),
+        _layer(size=8, kernel=9, stride=1),
     ),
     misconceptions=(
         Misconception(

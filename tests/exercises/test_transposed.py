@@ -2,9 +2,15 @@
 
 import itertools
 
+import pytest
 import torch
 import torch.nn.functional as F
-from contract import Contract
+from contract import Contract, judged
+
+from segcourse import exercises
+from segcourse.exercises.judge import Outcome
+
+EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("02_transposed").exercises}
 
 
 def matrix_column_by_column(kernel, size, stride, padding):
@@ -124,6 +130,132 @@ def tent_as_two_boxes(factor):
         return F.conv1d(box[None, None], box[None, None], padding=factor - 1).flatten() / factor
     rising = (torch.arange(factor) + 0.5) / factor
     return torch.cat([rising, rising.flip(0)])
+
+
+def matrix_by_slices(kernel, size, stride, padding):
+    """A kernel that sticks out at both ends is cut at one."""
+    taps = len(kernel)
+    matrix = torch.zeros((size + 2 * padding - taps) // stride + 1, size)
+    for o in range(len(matrix)):
+        begin = o * stride - padding
+        if begin < 0:
+            matrix[o, : begin + taps] = kernel[-begin:]
+        elif begin + taps > size:
+            matrix[o, begin:] = kernel[: size - begin]
+        else:
+            matrix[o, begin : begin + taps] = kernel
+    return matrix
+
+
+def image_matrix_by_slices(kernel, size, stride, padding):
+    """A kernel that sticks out at both sides is cut at one."""
+
+    def cut(first, taps, length):
+        return slice(-first, taps) if first < 0 else slice(0, length - first)
+
+    (height, width), (kh, kw) = size, kernel.shape
+    rows = []
+    for top in range(-padding, height + padding - kh + 1, stride):
+        for left in range(-padding, width + padding - kw + 1, stride):
+            part = kernel[cut(top, kh, height), cut(left, kw, width)]
+            image = torch.zeros(size)
+            image[max(top, 0) : max(top, 0) + part.shape[0], max(left, 0) : max(left, 0) + part.shape[1]] = part
+            rows.append(image.flatten())
+    return torch.stack(rows)
+
+
+def except_where(answer, odd):
+    """The answer, but zeros where the condition holds of the arguments."""
+    return lambda *args: answer(*args) * (not odd(*args))
+
+
+def stamps_of_positive_values(z, kernel, stride, padding, output_padding):
+    return stamps_as_a_product(z.clamp(min=0), kernel, stride, padding, output_padding)
+
+
+def stamps_of_whole_numbers(*args):
+    return stamps_as_a_product(*args).round()
+
+
+def stamps_with_little_padding(z, kernel, stride, padding, output_padding):
+    return stamps_as_a_product(z, kernel, stride, min(padding, (len(kernel) - 1) // 2), output_padding)
+
+
+def extra_by_search(tries):
+    def output_padding_for(size, kernel, stride, padding, dilation):
+        between = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
+        back = size_by_walking(between, kernel, stride, padding, 0, dilation)
+        return next((extra for extra in range(tries) if back + extra == size), 0)
+
+    return output_padding_for
+
+
+WRONG = {
+    "conv_matrix_1d": {
+        "positive taps": lambda kernel, *rest: matrix_by_cutting_the_padding(kernel.clamp(min=0), *rest),
+        "no signs": lambda kernel, *rest: matrix_by_cutting_the_padding(kernel.abs(), *rest),
+        "whole taps": lambda kernel, *rest: matrix_by_cutting_the_padding(kernel.trunc(), *rest),
+        "one end": matrix_by_slices,
+        "kernel longer than the line": except_where(matrix_by_cutting_the_padding, lambda k, n, s, p: len(k) > n),
+        "one input": except_where(matrix_by_cutting_the_padding, lambda k, n, s, p: n == 1),
+        "five taps": except_where(matrix_by_cutting_the_padding, lambda k, n, s, p: len(k) > 4),
+        "eight inputs": except_where(matrix_by_cutting_the_padding, lambda k, n, s, p: n > 7),
+        "stride beyond kernel": except_where(matrix_by_cutting_the_padding, lambda k, n, s, p: s > len(k) > 1),
+    },
+    "transposed_size": {
+        "small kernel": lambda n, k, s, p, o, d: size_by_walking(n, min(7, k), s, p, o, d),
+        "small stride": lambda n, k, s, p, o, d: size_by_walking(n, k, min(4, s), p, o, d),
+        "small dilation": lambda n, k, s, p, o, d: size_by_walking(n, k, s, p, o, min(3, d)),
+        "few stamps": lambda n, k, s, p, o, d: size_by_walking(min(20, n), k, s, p, o, d),
+        "half of the stamp": lambda n, k, s, p, o, d: size_by_walking(n, k, s, min(p, d * (k - 1) // 2), o, d),
+        "no empty places": lambda n, k, s, p, o, d: size_by_walking(n, k, s, p, o if o <= p + 2 else 0, d),
+    },
+    "output_padding_for": {
+        "up to 4": extra_by_search(5),
+        "up to 15": extra_by_search(16),
+        "small stride": lambda n, k, s, p, d: extra_by_sliding(n, k, min(5, s), p, d) % s,
+        "small dilation": lambda n, k, s, p, d: extra_by_sliding(n, k, s, p, min(3, d)),
+        "half of the kernel": lambda n, k, s, p, d: extra_by_sliding(n, k, s, min(p, d * (k - 1) // 2), d),
+        "line shorter than the kernel": lambda n, k, s, p, d: extra_by_sliding(n, k, s, p, d) * (n > d * (k - 1)),
+        "no signs": lambda n, k, s, p, d: (abs(n - d * (k - 1) - 1) + 2 * p) % s,
+    },
+    "conv_transpose_1d": {
+        "positive values": stamps_of_positive_values,
+        "no signs": lambda z, kernel, *rest: stamps_as_a_product(z, kernel.abs(), *rest),
+        "positive results": lambda *args: stamps_as_a_product(*args).clamp(min=0),
+        "whole numbers": stamps_of_whole_numbers,
+        "little padding": stamps_with_little_padding,
+        "four values": except_where(stamps_as_a_product, lambda z, *rest: len(z) > 4),
+        "five taps": except_where(stamps_as_a_product, lambda z, kernel, *rest: len(kernel) > 5),
+        "small stride": except_where(stamps_as_a_product, lambda z, kernel, stride, *rest: stride > 3),
+    },
+    "conv_matrix_2d": {
+        "positive taps": lambda kernel, *rest: image_matrix_by_cutting_the_padding(kernel.clamp(min=0), *rest),
+        "no signs": lambda kernel, *rest: image_matrix_by_cutting_the_padding(kernel.abs(), *rest),
+        "whole taps": lambda kernel, *rest: image_matrix_by_cutting_the_padding(kernel.trunc(), *rest),
+        "one side": image_matrix_by_slices,
+        "low image": except_where(image_matrix_from_lines, lambda k, size, s, p: size[0] < k.shape[0]),
+        "narrow image": except_where(image_matrix_from_lines, lambda k, size, s, p: size[1] < k.shape[1]),
+        "one column": except_where(image_matrix_from_lines, lambda k, size, s, p: size[1] == 1),
+        "kernel of one column": except_where(image_matrix_from_lines, lambda k, size, s, p: k.shape[1] == 1),
+        "one tap": except_where(image_matrix_from_lines, lambda k, size, s, p: k.numel() == 1),
+        "four taps": except_where(image_matrix_from_lines, lambda k, size, s, p: max(k.shape) > 3),
+        "large image": except_where(image_matrix_from_lines, lambda k, size, s, p: size[0] > 4 and size[1] > 5),
+    },
+    "overlap_counts": {
+        "six stamps": lambda size, kernel, stride: counts_place_by_place(min(6, size), kernel, stride),
+        "seven places": lambda size, kernel, stride: counts_place_by_place(size, min(7, kernel), stride),
+        "counts up to six": lambda *args: [min(6, count) for count in counts_place_by_place(*args)],
+    },
+}
+"""Answers that are right for some inputs only."""
+
+
+@pytest.mark.parametrize(("name", "wrong"), [(name, wrong) for name in WRONG for wrong in WRONG[name]])
+def test_wrong_answers_are_rejected(name, wrong, monkeypatch) -> None:
+    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
+    for seed in range(5):
+        assert judged(EXERCISES[name], WRONG[name][wrong], seed).outcome is Outcome.NOT_YET, seed
 
 
 class TestContract(Contract):
