@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from segcourse.datasets.base import VOID
+from segcourse.void import VOID
 
 
 def weighted_cross_entropy(

@@ -50,7 +50,7 @@ TOPICS = "topic modules"
 LAYERS = {  # a module may import from its own layer and from those before it; models and data sets only from topics
     "models": r"segcourse\.models(\..+)?",
     "data sets": r"segcourse\.datasets(\..+)?",
-    "cells' tools": r"segcourse\.(plots|widgets|training|progress|figures(\..+)?)",
+    "cells' tools": r"segcourse\.(plots|widgets|augment|training|progress|figures(\..+)?)",
     "exercises": r"segcourse\.exercises(\..+)?",
     "lessons": r"segcourse\.(lesson|grading(\..+)?)",
     "commands": r"segcourse\.(authoring|doctor|cli)",

@@ -8,8 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-VOID = 255
-"""The label of pixels that nobody labelled: no loss, no metric counts them."""
+from segcourse.void import VOID
 
 SPLITS = ("train", "val", "test")
 
