@@ -1,0 +1,277 @@
+"""The figures of lesson 05: maps, indices, boxes in, a matplotlib figure, a picture or a line of text out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcourse.datasets.base import VOID, SegmentationSet
+from segcourse.models.segnet import SegNetBasic
+from segcourse.plots import OKABE_ITO, as_bytes, legend, name_regions, png
+from segcourse.proposals import Box, Thing, crop, overlap, square
+from segcourse.transposed import bed_of_nails
+from segcourse.widgets import live_image
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PLACES = ("sky", "orange", "green", "purple")
+"""The colours of a window's four places: upper left, upper right, lower left, lower right."""
+PALE, LIT, LINE = "#D7EDF9", "#FBE0A6", "#767676"
+
+# ---------------------------------------------------------------- one pixel through pooling and unpooling
+
+
+def follow_figure(numbers: Tensor, row: int, column: int) -> Figure:
+    """Draw a map, its 2x2 max pooling, and what comes back by indices and by fixed places, with one pixel lit.
+
+    Args:
+        numbers: (H, W), H and W even.
+        row, column: of the pixel; its window is lit everywhere, the pixel itself is framed.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    pooled, indices = F.max_pool2d(numbers[None], 2, return_indices=True)
+    back = F.max_unpool2d(pooled, indices, (2, 2))
+    panels = (
+        ("the map", numbers, False), ("pooled", pooled[0], True), ("indices", indices[0], True),
+        ("unpooled by indices", back[0], False), ("fixed places", bed_of_nails(pooled, 2)[0], False),
+    )  # fmt: skip
+    height, width = numbers.shape
+    figure = Figure(figsize=(0.34 * (4 * width + 5), 0.34 * height + 0.7))
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    left = 0.5
+    for title, values, small in panels:
+        top = height / 4 if small else 0
+        axes.text(left, -0.4 + top, title, fontsize=10)
+        for i, line in enumerate(values.tolist()):
+            for j, value in enumerate(line):
+                window = (i, j) if small else (i // 2, j // 2)
+                lit = window == (row // 2, column // 2)
+                face = LIT if lit else (PALE if value or small else "white")
+                axes.add_patch(
+                    Rectangle((left + j, top + i), 1, 1, facecolor=face, edgecolor=LINE, linewidth=0.8)
+                )  # fmt: skip
+                axes.text(
+                    left + j + 0.5, top + i + 0.5, f"{value:g}" if value or small else "·", ha="center", va="center",
+                    fontsize=9, weight="bold" if lit else "normal",
+                )  # fmt: skip
+        if not small:
+            for i in range(0, height + 1, 2):
+                axes.plot((left, left + width), (i, i), color="black", linewidth=1.4)
+            for j in range(0, width + 1, 2):
+                axes.plot((left + j, left + j), (0, height), color="black", linewidth=1.4)
+            axes.add_patch(
+                Rectangle(
+                    (left + column, row), 1, 1, fill=False, edgecolor=OKABE_ITO["vermilion"], linewidth=3, zorder=3
+                )
+            )
+        left += values.shape[1] + 1
+    axes.set(xlim=(0, left - 0.5), ylim=(height + 0.4, -1.3), aspect="equal")
+    return figure
+
+
+def describe_pixel(numbers: Tensor, row: int, column: int) -> str:
+    """Say in a line what becomes of a pixel of a map (H, W) in 2x2 max pooling and unpooling."""
+    width = numbers.shape[1]
+    top, left = row // 2 * 2, column // 2 * 2
+    window = numbers[top : top + 2, left : left + 2]
+    value, largest = numbers[row, column].item(), window.max().item()
+    place = int(window.argmax())
+    home = (top + place // 2, left + place % 2)
+    index = home[0] * width + home[1]
+    begin = f"Pixel ({row}, {column}) holds {value:g}"
+    if (row, column) == home:
+        fixed = "also there" if home == (top, left) else f"at ({top}, {left})"
+        return (
+            f"{begin}, the largest of its window. Its index is {row} · {width} + {column} = {index}, and there it "
+            f"comes back; with fixed places {fixed}."
+        )
+    return (
+        f"{begin}; the largest of its window is {largest:g}, at {home}, index {index}. The {value:g} is dropped, "
+        f"and a zero comes back for it{'' if (row, column) != (top, left) else f'; with fixed places the {largest:g}'}."
+    )
+
+
+def follow_pixel(numbers: Tensor) -> Any:
+    """Return a widget: two sliders choose a pixel of a map (H, W), which is followed through pooling and unpooling."""
+    import ipywidgets as w
+
+    row = w.IntSlider(value=1, min=0, max=numbers.shape[0] - 1, description="row")
+    column = w.IntSlider(value=2, min=0, max=numbers.shape[1] - 1, description="column")
+
+    def draw(row: int, column: int) -> bytes:
+        return png(follow_figure(numbers, row, column))
+
+    return live_image([row, column], draw, "900px", lambda row, column: describe_pixel(numbers, row, column))
+
+
+# ---------------------------------------------------------------- inside a network
+
+
+def places_of(indices: Tensor, width: int) -> Tensor:
+    """Return the place of each maximum in its 2x2 window, 0 to 3: (..., h, w) flat indices in maps of this width."""
+    return 2 * (indices // width % 2) + indices % width % 2
+
+
+def inside_figure(panels: Mapping[str, tuple[Tensor, str]], columns: int) -> Figure:
+    """Draw maps of a network in rows, each in its own range.
+
+    Args:
+        panels: title -> (what, kind). Kinds: "map", an (H, W) tensor from dark (its least value) to bright; "sparse",
+            the same with white for zeros; "places", (H, W) of 0 to 3, coloured; "image", (3, H, W); "share", (H, W)
+            from 0 to 1.
+        columns: panels in a row.
+    """
+    from matplotlib.colors import ListedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(8.6, 1.95 * rows + 0.35))
+    grid = figure.subplots(rows, columns, squeeze=False)
+    four = ListedColormap([OKABE_ITO[name] for name in PLACES])
+    for axes, (title, (what, kind)) in zip(grid.flat, panels.items()):
+        if kind == "image":
+            axes.imshow(as_bytes(what))
+        elif kind == "places":
+            axes.imshow(what.cpu().numpy(), cmap=four, vmin=-0.5, vmax=3.5)
+        elif kind == "share":
+            axes.imshow(what.detach().cpu().numpy(), cmap="viridis", vmin=0, vmax=1)
+        else:
+            values = what.detach().cpu()
+            shown = values.masked_fill(values == 0, float("nan")) if kind == "sparse" else values
+            axes.imshow(shown.numpy(), cmap="viridis", vmin=float(values.min()), vmax=float(values.max()) + 1e-9)
+        axes.set_title(title, fontsize=9)
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set(visible=True, color="lightgrey")
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    if any(kind == "places" for _, kind in panels.values()):
+        names = ("upper left", "upper right", "lower left", "lower right")
+        handles = [
+            Patch(facecolor=OKABE_ITO[colour], edgecolor="black", label=name) for colour, name in zip(PLACES, names)
+        ]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9,
+            title="where in its 2×2 window the maximum was", title_fontsize=9,
+        )  # fmt: skip
+    return figure
+
+
+@torch.no_grad()
+def watch(model: SegNetBasic, image: Tensor) -> dict[str, Tensor]:
+    """Run a SegNetBasic on an image and return what its outermost encoder and decoder computed.
+
+    Args:
+        model: in evaluation mode.
+        image: (3, H, W).
+
+    Returns:
+        "map" (C, H, W) before the first pooling, "pooled" and "indices" (C, h, w) after it, "unpooled" (C, H, W) and
+        "dense" (C, H, W) before and after the last decoder, "scores" (classes, H, W).
+    """
+    seen: dict[str, Tensor] = {}
+
+    def keep(*names: str) -> Callable[..., None]:
+        def hook(_module: nn.Module, _given: Any, out: Any) -> None:
+            for name, value in zip(names, out if isinstance(out, tuple) else (out,)):
+                seen[name] = value[0]
+
+        return hook
+
+    first: Any = model.encoder[0]
+    last_up, last = model.unpool[-1], model.decoder[-1]
+    hooks = [
+        first[-2].register_forward_hook(keep("map")),
+        first[-1].register_forward_hook(keep("pooled", "indices")),
+        last_up.register_forward_hook(keep("unpooled")),
+        last.register_forward_hook(keep("dense")),
+    ]
+    try:
+        seen["scores"] = model(image[None])[0]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+# ---------------------------------------------------------------- proposals
+
+THINGS = {"tree": ("tree",), "sign": ("sign",), "car": ("car",), "person": ("pedestrian", "bicyclist")}
+"""What the demonstration of DeconvNet finds, and the classes of a street that it is made of."""
+
+
+def things_only(data: SegmentationSet) -> SegmentationSet:
+    """Return the same images with background (0), tree, sign, car and person as their classes, as in `THINGS`."""
+    table = torch.zeros(VOID + 1, dtype=torch.int64)
+    table[VOID] = VOID
+    colours = [np.array([235, 235, 235], np.uint8)]
+    for label, names in enumerate(THINGS.values(), start=1):
+        table[[data.classes.index(name) for name in names]] = label
+        colours.append(data.palette[data.classes.index(names[0])])
+    return replace(data, masks=table[data.masks], classes=("background", *THINGS), palette=np.stack(colours))
+
+
+def proposals_figure(
+    data: SegmentationSet, index: int, boxes: Sequence[Box], labels: Tensor, side: int, named: Mapping[str, Tensor]
+) -> Figure:
+    """Draw a scene with some proposals, their crops with the labels that a network gave them, and whole label maps.
+
+    Args:
+        data: gives classes and colours.
+        index: which scene.
+        boxes: the proposals that are shown, up to five.
+        labels: (boxes, side, side), what was said of each.
+        side: of the crops in pixels.
+        named: title -> label map (H, W).
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    image = data.images[index]
+    figure = Figure(figsize=(8.6, 6.0))
+    cells = figure.add_gridspec(2, 1, height_ratios=(1, 1.1))
+    above, below = figure.add_subfigure(cells[0]), figure.add_subfigure(cells[1])
+    whole = above.subplots(1, 1 + len(named))
+    _picture(whole[0], as_bytes(image), "the scene and some of its proposals")
+    colours = [OKABE_ITO[name] for name in ("vermilion", "blue", "yellow", "purple", "green")]
+    for (top, left, bottom, right), colour in zip(boxes, colours):
+        whole[0].add_patch(
+            Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2)
+        )
+    for axes, (title, panel) in zip(whole[1:], named.items()):
+        _picture(axes, data.colourize(panel), title)
+        name_regions(axes, np.where(panel.numpy() == 0, -1, panel.numpy()), data.classes)
+    grid = below.subplots(2, len(boxes))
+    for axes, box, said, colour in zip(grid.T, boxes, labels, colours):
+        _picture(axes[0], as_bytes(crop(image, box, side).clamp(0, 1)), f"{box[2] - box[0]}×{box[3] - box[1]}")
+        _picture(axes[1], data.colourize(said), "")
+        for place in axes:
+            place.spines[:].set(visible=True, color=colour, linewidth=3)
+    legend(figure, np.concatenate([panel.numpy().ravel() for panel in named.values()]), data.classes, data.palette)
+    return figure
+
+
+def telling_boxes(boxes: Sequence[Box], things: Sequence[Thing]) -> list[Box]:
+    """Return, for each object, the box that overlaps its square most, and the box that overlaps them least."""
+    squares = [square(thing.box, (thing.inside.shape[0], thing.inside.shape[1])) for thing in things]
+    best = [max(boxes, key=lambda box: overlap(box, one)) for one in squares]
+    return [*best, min(boxes, key=lambda box: sum(overlap(box, one) for one in squares))]
+
+
+def _picture(axes: Axes, picture: np.ndarray, title: str) -> None:
+    axes.imshow(picture)
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=9)
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,268 @@
+"""Right answers to lesson 05's exercises, written as different students would."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from contract import Contract, judged
+
+from segcourse import exercises
+from segcourse.exercises.judge import Outcome
+
+EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("05_segnet_unpooling").exercises}
+
+
+def pool_by_four_slices(maps):
+    _, _, height, width = maps.shape
+    numbers = torch.arange(height * width).reshape(height, width).expand_as(maps)
+    four = torch.stack([maps[..., a::2, b::2] for a in (0, 1) for b in (0, 1)])
+    their_numbers = torch.stack([numbers[..., a::2, b::2] for a in (0, 1) for b in (0, 1)])
+    place = four.argmax(0, keepdim=True)
+    return four.gather(0, place)[0], their_numbers.gather(0, place)[0]
+
+
+def pool_by_unfold(maps):
+    n, c, h, w = maps.shape
+    cut = maps.unfold(2, 2, 2).unfold(3, 2, 2).reshape(n, c, h // 2, w // 2, 4)
+    where = cut.argmax(-1)
+    rows = 2 * torch.arange(h // 2).view(-1, 1) + torch.div(where, 2, rounding_mode="floor")
+    return [F.max_pool2d(maps, 2), rows * w + 2 * torch.arange(w // 2) + where % 2]
+
+
+def pool_by_loops(maps):
+    n, c, h, w = maps.shape
+    values = torch.empty(n, c, h // 2, w // 2)
+    indices = torch.empty(n, c, h // 2, w // 2, dtype=torch.long)
+    for b in range(n):
+        for k in range(c):
+            for i in range(0, h, 2):
+                for j in range(0, w, 2):
+                    best = max(
+                        ((i + a) * w + j + d for a in (0, 1) for d in (0, 1)), key=maps[b, k].flatten().__getitem__
+                    )
+                    values[b, k, i // 2, j // 2] = maps[b, k].flatten()[best]
+                    indices[b, k, i // 2, j // 2] = best
+    return values, indices
+
+
+def unpool_by_loops(values, indices, size):
+    n, c = values.shape[:2]
+    out = torch.zeros(n, c, size[0] * size[1])
+    for b in range(n):
+        for k in range(c):
+            out[b, k][indices[b, k].flatten()] = values[b, k].flatten()
+    return out.reshape(n, c, size[0], size[1])
+
+
+def unpool_by_offsets(values, indices, size):
+    n, c, _, _ = values.shape
+    area = size[0] * size[1]
+    planes = torch.arange(n * c).view(n, c, 1, 1) * area
+    out = torch.zeros(n * c * area, dtype=values.dtype)
+    out[(indices + planes).flatten()] = values.flatten()
+    return out.view(n, c, *size)
+
+
+def unpool_by_rows_and_columns(values, indices, size):
+    n, c = values.shape[:2]
+    out = torch.zeros(n, c, *size)
+    b = torch.arange(n)[:, None, None, None]
+    k = torch.arange(c)[None, :, None, None]
+    out[b, k, indices // size[1], indices % size[1]] = values
+    return out
+
+
+def memory_by_bits(channels, height, width):
+    places = (height + 1) // 2 * ((width + 1) // 2) * channels
+    return [channels * height * width * 32 // 8, -(-places // 4), places * 64 // 8]
+
+
+def memory_with_floats(channels, height, width):
+    windows = math.ceil(height * 0.5) * math.ceil(width * 0.5) * channels
+    return 4.0 * channels * height * width, float(math.ceil(windows / 4)), torch.tensor(8 * windows)
+
+
+def decode_by_popping(x, remembered, stages):
+    for stage in stages:
+        indices, size = remembered.pop()
+        x = F.max_unpool2d(x, indices, 2, output_size=size)
+        x = stage(x)
+    return x
+
+
+def decode_by_counting(x, remembered, stages):
+    for i in range(len(stages)):
+        indices, (height, width) = remembered[len(stages) - 1 - i]
+        x = stages[i](unpool_by_offsets(x, indices, (height, width)))
+    return x
+
+
+def boundary_by_padding(prediction, mask):
+    label = mask.float().masked_fill(mask == 255, float("nan"))
+    padded = F.pad(label, (1, 1, 1, 1), value=float("nan"))
+    centre = padded[:, 1:-1, 1:-1]
+    near = torch.zeros_like(mask, dtype=torch.bool)
+    for other in (padded[:, :-2, 1:-1], padded[:, 2:, 1:-1], padded[:, 1:-1, :-2], padded[:, 1:-1, 2:]):
+        near |= (centre != other) & ~centre.isnan() & ~other.isnan()
+    return (near & (prediction != mask)).sum() / near.sum()
+
+
+def boundary_with_numbers(prediction, mask):
+    wrong = total = 0
+    for p, m in zip(prediction.tolist(), mask.tolist()):
+        height, width = len(m), len(m[0])
+        for y in range(height):
+            for x in range(width):
+                if m[y][x] == 255:
+                    continue
+                others = []
+                if y > 0:
+                    others.append(m[y - 1][x])
+                if y < height - 1:
+                    others.append(m[y + 1][x])
+                if x > 0:
+                    others.append(m[y][x - 1])
+                if x < width - 1:
+                    others.append(m[y][x + 1])
+                if any(o != m[y][x] for o in others if o != 255):
+                    total += 1
+                    wrong += p[y][x] != m[y][x]
+    return wrong / total
+
+
+def aggregate_in_place(maps, boxes, size):
+    result = torch.zeros(maps[0].shape[0], size[0], size[1])
+    for scores, box in zip(maps, boxes):
+        top, left, bottom, right = box
+        part = result[:, top:bottom, left:right]
+        torch.maximum(part, scores, out=part)
+    return result
+
+
+def aggregate_by_pixels(maps, boxes, size):
+    classes = maps[0].shape[0]
+    result = torch.zeros(classes, *size)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            found = [torch.zeros(classes)]
+            for scores, (top, left, bottom, right) in zip(maps, boxes):
+                if top <= i < bottom and left <= j < right:
+                    found.append(scores[:, i - top, j - left])
+            result[:, i, j] = torch.stack(found).max(0).values
+    return result
+
+
+class TestContract(Contract):
+    lesson = "05_segnet_unpooling"
+    right = {
+        "max_pool_with_indices": (pool_by_four_slices, pool_by_unfold, pool_by_loops),
+        "unpool": (unpool_by_loops, unpool_by_offsets, unpool_by_rows_and_columns),
+        "index_memory": (memory_by_bits, memory_with_floats),
+        "decode": (decode_by_popping, decode_by_counting),
+        "boundary_error": (boundary_by_padding, boundary_with_numbers),
+        "aggregate_proposals": (aggregate_in_place, aggregate_by_pixels),
+    }
+
+
+# --- wrong answers that must not pass -------------------------------------------------------------------------
+
+
+def pool_by_torch(maps):
+    return F.max_pool2d(maps, 2, return_indices=True)
+
+
+def pool_the_first_image(maps):
+    values, indices = pool_by_four_slices(maps)
+    return values, indices[:1].expand_as(indices)
+
+
+def pool_square_maps(maps):
+    values, indices = pool_by_four_slices(maps)
+    height, width = maps.shape[2:]
+    return values, indices // width * height + indices % width
+
+
+def pool_positive_maps(maps):
+    return pool_by_four_slices(maps.clamp(min=0))
+
+
+def unpool_by_torch(values, indices, size):
+    return F.max_unpool2d(values, indices, 2, output_size=size)
+
+
+def unpool_by_adding_up(values, indices, size):
+    """What repeats inside a channel would be added; here the mean of the batch is written."""
+    return unpool_by_offsets(values.mean(0, keepdim=True).expand_as(values), indices, size)
+
+
+def decode_two_stages(x, remembered, stages):
+    x = stages[0](unpool_by_offsets(x, *remembered[1]))
+    return stages[1](unpool_by_offsets(x, *remembered[0]))
+
+
+def decode_without_size(x, remembered, stages):
+    for (indices, _), stage in zip(remembered[::-1], stages):
+        x = stage(F.max_unpool2d(x, indices, 2))
+    return x
+
+
+def boundary_in_the_first_image(prediction, mask):
+    return boundary_with_numbers(prediction[:1], mask[:1])
+
+
+def boundary_counting_wrong_pixels(prediction, mask):
+    return boundary_with_numbers(prediction, mask) * 100
+
+
+def aggregate_two(maps, boxes, size):
+    return aggregate_in_place(maps[:2], boxes[:2], size)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "said"),
+    [
+        ("max_pool_with_indices", pool_by_torch, "without that call"),
+        ("max_pool_with_indices", pool_the_first_image, ""),
+        ("max_pool_with_indices", pool_square_maps, ""),
+        ("max_pool_with_indices", pool_positive_maps, ""),
+        ("unpool", unpool_by_torch, "without that call"),
+        ("unpool", unpool_by_adding_up, ""),
+        ("decode", decode_two_stages, ""),
+        ("decode", decode_without_size, ""),
+        ("boundary_error", boundary_in_the_first_image, ""),
+        ("boundary_error", boundary_counting_wrong_pixels, ""),
+        ("aggregate_proposals", aggregate_two, ""),
+    ],
+)
+def test_wrong_answers_do_not_pass(name: str, answer, said: str, monkeypatch) -> None:
+    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
+    exercise = EXERCISES[name]
+    for seed in range(4):
+        verdict = judged(exercise, answer, seed)
+        assert verdict.outcome is Outcome.NOT_YET, seed
+        assert said in verdict.failure.mismatch.says
+
+
+def test_the_printed_example() -> None:
+    pool, unpool = EXERCISES["max_pool_with_indices"].reference, EXERCISES["unpool"].reference
+    values, indices = pool(torch.tensor([[[[1.0, 3, 2, 9], [7, 4, 1, 5], [8, 5, 2, 3], [4, 2, 1, 4]]]]))
+    assert values[0, 0].tolist() == [[7, 9], [8, 4]]
+    assert indices[0, 0].tolist() == [[4, 3], [8, 15]]
+    assert unpool(values, indices, (4, 4))[0, 0].tolist() == [[0, 0, 0, 9], [7, 0, 0, 0], [8, 0, 0, 0], [0, 0, 0, 4]]
+
+
+def test_answers_agree_with_torch() -> None:
+    """The oracles do without torch's own pooling with indices, because answers must; here it has its say."""
+    torch.manual_seed(0)
+    for size in ((4, 6), (8, 10)):
+        maps = torch.randn(2, 3, *size)
+        values, indices = EXERCISES["max_pool_with_indices"].reference(maps)
+        expected, places = F.max_pool2d(maps, 2, return_indices=True)
+        assert torch.equal(values, expected)
+        assert torch.equal(indices, places)
+        unpooled = EXERCISES["unpool"].reference(values, indices, size)
+        assert torch.equal(unpooled, F.max_unpool2d(values, indices, 2))
+    values, indices = F.max_pool2d(torch.randn(2, 3, 5, 7), 2, ceil_mode=True, return_indices=True)
+    unpooled = EXERCISES["unpool"].reference(values, indices, (5, 7))
+    assert torch.equal(unpooled, F.max_unpool2d(values, indices, 2, output_size=(5, 7)))
