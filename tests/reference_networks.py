@@ -1,7 +1,7 @@
-"""Well-known networks as bare topologies: every window, stride and branch, few channels. Built only for tests.
+"""Well-known networks, built only for tests. Most are bare topologies: every window, stride and branch, few channels.
 
 Kernels, strides and paddings follow the papers (or, where said, torchvision); channel counts play no part in a
-receptive field, so `width` channels do for all of them.
+receptive field, so `width` channels do for all of them. Those at the end have all their channels, for what they cost.
 """
 
 from collections.abc import Sequence
@@ -249,3 +249,76 @@ class LargeFOV(nn.Sequential):
             layers.append(nn.MaxPool2d(3, stride, 1))
         layers += [dilated(2), dilated(2), dilated(2), nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(3, 1, 1), dilated(12)]
         super().__init__(*layers, conv(width, 1))
+
+
+# With all their channels.
+
+
+def normed(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1, act: nn.Module | None = None):
+    """Convolution without bias, "same" padding, batch normalization, activation."""
+    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.Identity() if act is None else act)
+
+
+class Residual(nn.Module):
+    """A body, added to a shortcut."""
+
+    def __init__(self, body: nn.Module, shortcut: nn.Module, act: nn.Module) -> None:
+        super().__init__()
+        self.body, self.shortcut, self.act = body, shortcut, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.act(self.body(x) + self.shortcut(x))
+
+
+class ResNet50(nn.Sequential):
+    """He et al. 2016 with the stride on the 3x3 (v1.5), as in torchvision: (N, 3, 224, 224) -> (N, 1000)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(normed(3, 64, 7, 2, act=nn.ReLU()), nn.MaxPool2d(3, 2, 1))
+        inputs = 64
+        for i, depth in enumerate((3, 4, 6, 3)):
+            width, blocks = 64 * 2**i, []
+            for j in range(depth):
+                stride = 2 if i > 0 and j == 0 else 1
+                body = nn.Sequential(
+                    normed(inputs, width, 1, act=nn.ReLU()),
+                    normed(width, width, 3, stride, act=nn.ReLU()),
+                    normed(width, 4 * width, 1),
+                )
+                shortcut = normed(inputs, 4 * width, 1, stride) if j == 0 else nn.Identity()
+                blocks.append(Residual(body, shortcut, nn.ReLU()))
+                inputs = 4 * width
+            setattr(self, f"layer{i + 1}", nn.Sequential(*blocks))
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(inputs, 1000))
+
+
+class MobileNetV2(nn.Sequential):
+    """Sandler et al. 2018, table 2: (N, 3, 224, 224) -> (N, 1000)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = normed(3, 32, 3, 2, act=nn.ReLU6())
+        inputs, blocks = 32, []
+        table = [
+            (1, 16, 1, 1),
+            (6, 24, 2, 2),
+            (6, 32, 3, 2),
+            (6, 64, 4, 2),
+            (6, 96, 3, 1),
+            (6, 160, 3, 2),
+            (6, 320, 1, 1),
+        ]
+        for expansion, outputs, repeats, first_stride in table:
+            for i in range(repeats):
+                hidden, stride = inputs * expansion, first_stride if i == 0 else 1
+                layers = [normed(inputs, hidden, 1, act=nn.ReLU6())] if expansion > 1 else []
+                layers += [normed(hidden, hidden, 3, stride, hidden, nn.ReLU6()), normed(hidden, outputs, 1)]
+                body = nn.Sequential(*layers)
+                same = stride == 1 and inputs == outputs
+                blocks.append(Residual(body, nn.Identity(), nn.Identity()) if same else body)
+                inputs = outputs
+        self.blocks = nn.Sequential(*blocks)
+        self.last = normed(inputs, 1280, 1, act=nn.ReLU6())
+        self.head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(1280, 1000))
