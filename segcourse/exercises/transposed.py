@@ -527,6 +527,8 @@ OUTPUT_PADDING_FOR = Exercise(
         _layer(size=17, kernel=5, stride=3, padding=2, dilation=1),
         _layer(size=18, kernel=5, stride=3, padding=2, dilation=1),
         _layer(size=16, kernel=3, stride=4, padding=1, dilation=2),
+        _layer(size=8, kernel=4, stride=2, padding=1, dilation=1),
+        _layer(size=4, kernel=5, stride=3, padding=2, dilation=1),
         _layer(size=500, kernel=64, stride=32, padding=16, dilation=1),
         _layer(size=7, kernel=3, stride=3, padding=6, dilation=4),
     ),

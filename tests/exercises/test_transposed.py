@@ -213,6 +213,8 @@ WRONG = {
     "output_padding_for": {
         "up to 4": extra_by_search(5),
         "up to 15": extra_by_search(16),
+        "odd kernels": lambda n, k, s, p, d: extra_by_sliding(n, k | 1, s, p, d),
+        "rule for stride 2": lambda n, k, s, p, d: (n + 1) % 2 if s == 2 else extra_by_sliding(n, k, s, p, d),
         "small stride": lambda n, k, s, p, d: extra_by_sliding(n, k, min(5, s), p, d) % s,
         "small dilation": lambda n, k, s, p, d: extra_by_sliding(n, k, s, p, min(3, d)),
         "half of the kernel": lambda n, k, s, p, d: extra_by_sliding(n, k, s, min(p, d * (k - 1) // 2), d),
