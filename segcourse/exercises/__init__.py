@@ -14,7 +14,15 @@ if TYPE_CHECKING:
     from segcourse.exercises.exercise import Exercise
     from segcourse.exercises.quiz import Question
 
-LESSONS = ("00_start_here", "01_receptive_field", "02_transposed", "03_convolutionalize")
+LESSONS = (
+    "00_start_here",
+    "01_receptive_field",
+    "02_transposed",
+    "03_convolutionalize",
+    "04_fcn_skips",
+    "05_segnet_unpooling",
+    "06_unet",
+)
 """The notebooks' stems, in order; a lesson's module in here is its stem without the number."""
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from segcourse.border_weights import border_weights
 from segcourse.datasets.base import Bytes
@@ -28,7 +29,7 @@ SHADES = np.array(
      ("orange", "sky", "green", "yellow", "blue", "vermilion", "purple")], np.uint8
 )  # fmt: skip
 """Colours that single cells take in turn."""
-GROUND = (45, 52, 66)
+GROUND: Bytes = np.array((45, 52, 66), np.uint8)
 INPUT, OUTPUT = ((213, 94, 0), (0, 114, 178))
 """What a tile's input and its output are framed in: vermilion and blue of OKABE_ITO."""
 
@@ -93,7 +94,7 @@ def loss_weights(data: CellSet, kind: str) -> Tensor | None:
 def instance_colours(instances: Tensor) -> Bytes:
     """Paint each cell of (H, W) in a colour, the background dark: (H, W, 3)."""
     numbers = instances.cpu().numpy()
-    return np.where((numbers > 0)[..., None], SHADES[numbers % len(SHADES)], np.uint8(GROUND))
+    return np.where((numbers > 0)[..., None], SHADES[numbers % len(SHADES)], GROUND)
 
 
 def cells_figure(data: CellSet, index: int) -> Figure:
@@ -103,7 +104,7 @@ def cells_figure(data: CellSet, index: int) -> Figure:
     figure = Figure(figsize=(8.6, 3.1))
     image, mask = data[index]
     instances = data.instances[index]
-    panels = {
+    panels: dict[str, Tensor | Bytes] = {
         "image": image[0],
         "mask: cell or background": data.colourize(mask),
         f"instances: {len(instances.unique()) - 1} cells": instance_colours(instances),
@@ -167,7 +168,7 @@ def held_colours(mask: Tensor, instances: Tensor) -> Bytes:
         inside = np.bincount(pieces[cells == cell], minlength=len(held))
         held[1:] += inside[1:] > inside.sum() / 2
     paints = np.array([(160, 160, 160), SHADES[1], SHADES[5]], np.uint8)
-    return np.where((pieces > 0)[..., None], paints[np.minimum(held, 2)[pieces]], np.uint8(GROUND))
+    return np.where((pieces > 0)[..., None], paints[np.minimum(held, 2)[pieces]], GROUND)
 
 
 # ---------------------------------------------------------------- the U
@@ -222,23 +223,28 @@ def u_figure(model: UNet, size: int) -> Figure:
         box(f"up {level}", last - 1.9, level, "orange")
         box(f"merged {level}", last, level, "green")
         arrow((left + 0.75, -level), (last - 2.65, -level), "black", "--")
+        arrow((last - 1.15, -level), (last - 0.75, -level), "black")
         cut = (maps[f"down {level}"][0] - maps[f"up {level}"][0]) // 2
         text = f"crop {cut} a side" if cut else "no crop"
         axes.text((left + last - 1.9) / 2, -level + 0.1, text, ha="center", va="bottom", fontsize=8.5)
-        arrow((left, -level - 0.3), (left + 0.5 if level + 1 < depth else 1.0 + 0.55 * level, -level - 0.7), "blue")
-        below = last - 0.55 if level + 1 < depth else (0.55 * depth + right + 1.9 - 0.55 * depth) / 2 + 0.4
-        arrow((below, -level - 0.7), (last - 1.9, -level - 0.3), "vermilion")
-    middle = (0.55 * depth + right + 1.9 - 0.55 * depth) / 2
-    box("bottom", middle - 0.4, depth, "sky")
+    middle = right / 2
+    box("bottom", middle, depth, "sky")
+    for level in range(depth):
+        left, last = 0.55 * level, right + 1.9 - 0.55 * level
+        arrow((left, -level - 0.3), (left + 0.55 if level + 1 < depth else middle - 0.5, -level - 0.7), "blue")
+        arrow(
+            (last - 0.55 if level + 1 < depth else middle + 0.5, -level - 0.7), (last - 1.9, -level - 0.3), "vermilion"
+        )
     axes.text(-0.75, 0.42, f"image {size}², {model.in_channels}", fontsize=9, va="bottom")
     side, channels = maps["scores"]
     axes.text(right + 2.65, 0.42, f"scores {side}², {channels}", fontsize=9, va="bottom", ha="right")
     axes.text(
-        middle, -depth - 0.55,
-        "blue: 2x2 max pooling; vermilion: 2x2 up-convolution; in front of each blue and green box: two 3x3 convolutions",
+        right / 2 + 0.95, -depth - 0.5,
+        "Sides and channels. Blue arrow: 2x2 max pooling. Vermilion: 2x2 up-convolution. Dashed: crop, concatenate.\n"
+        "Two 3x3 convolutions make each blue and each green box.",
         ha="center", va="top", fontsize=8.5,
     )  # fmt: skip
-    axes.set(xlim=(-0.9, right + 2.8), ylim=(-depth - 0.95, 0.8))
+    axes.set(xlim=(-0.9, right + 2.8), ylim=(-depth - 1.1, 0.8))
     axes.set_axis_off()
     return figure
 
@@ -265,7 +271,8 @@ def stages(model: UNet, image: Tensor) -> dict[str, Tensor]:
 def features_figure(model: UNet, image: Tensor) -> Figure:
     """Draw what a trained U-Net makes of an image (1, C, H, W): a level a row, the skip, its crop, from below, merged.
 
-    Of each map the channel is drawn that varies most. A frame shows what of the skip is cropped.
+    Of each map the channel is drawn that varies most (from block to block, not within 2x2 pixels). A frame shows what
+    of the skip is cropped.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
@@ -292,8 +299,8 @@ def features_figure(model: UNet, image: Tensor) -> Figure:
 
 
 def _liveliest(maps: Tensor) -> Tensor:
-    """The channel (h, w) of maps (C, h, w) that varies most."""
-    return maps[maps.flatten(1).var(1).argmax()]
+    """The channel (h, w) of maps (C, h, w) that varies most, patterns within 2x2 pixels left out."""
+    return maps[F.avg_pool2d(maps[None], 2, stride=1)[0].flatten(1).var(1).argmax()]
 
 
 # ---------------------------------------------------------------- bending
@@ -319,7 +326,16 @@ def bent_figure(image: Tensor, field: Tensor, bent: Tensor, labels: Tensor, data
     rows, columns = np.mgrid[8 : height : height // 8, 8 : width : width // 8]
     down, right = field.cpu().numpy()[:, rows, columns]
     axes[1].quiver(
-        columns, rows, right, down, color=OKABE_ITO["orange"], angles="xy", scale_units="xy", scale=1, width=0.012
+        columns,
+        rows,
+        right,
+        down,
+        color=OKABE_ITO["orange"],
+        angles="xy",
+        scale_units="xy",
+        scale=1,
+        width=0.008,
+        headwidth=4,
     )
     _picture(axes[2], bent, "bent image")
     _picture(axes[3], data.colourize(labels), "bent mask")

@@ -1,0 +1,807 @@
+# %% [markdown]
+# # 06 U-Net
+#
+# Build the network that hands its fine maps across, train it on 30 images, and keep touching cells apart.
+#
+# A microscope shows cells that lie side by side. We want to know which pixels are cell, and also to count the cells, so
+# the thin dark line between two of them matters more than a thousand pixels inside. And nobody has time to outline
+# cells in thousands of images. U-Net (2015) was made for this, and its shape is still the usual one wherever the output
+# must be as fine as the image. After this lesson you can
+#
+# - **compute** the size of a U-Net's output, and **decide** which inputs it takes;
+# - **crop** a skip and **concatenate** it, and **say** why that is not a sum;
+# - **bend** an image and its mask by one smooth random field;
+# - **compute** the weight that makes a gap between two cells count;
+# - **predict** an image of any size tile by tile, with the numbers of one pass;
+# - **measure** what padding changes at the border.
+#
+# Time: 29 minutes to read, 61 to do. Points: 13, in 6 exercises. You need lessons 01 (what an output sees) and 02
+# (transposed convolution).
+
+# %% tags=["setup"]
+import torch
+import torch.nn.functional as F
+from scipy.ndimage import distance_transform_edt
+from torch import nn
+
+from segcourse.lesson import check, hint, quiz, reveal, show, show_widget, solution, start, yours_or_ours
+from segcourse.training import pick_device, predict, train
+
+start("06_unet")
+device = pick_device()
+
+# %% [markdown]
+# ## Predict
+#
+# The paper's U-Net halves its maps four times and pads nothing. An image of 512x512 does not fit. What is the next
+# larger side that does? Write down a whole number. We come back to it.
+
+# %%
+prediction_next_size = ...
+
+# %% [markdown]
+# ## Thirty images of cells
+#
+# The course generates its microscopy: cells of about 20 pixels that grow in clusters, in relief as if lit from one
+# side. The mask says which pixels are cell; the **instances** number the single cells. Between any two cells there is
+# at least a pixel of background, so the cells are the connected pieces of the mask. In the image such a gap may be
+# faint.
+#
+# We take 30 images to train on. The paper had 30 as well, of 512x512: slices of a fly's nerve cord under the electron
+# microscope. (`segcourse data get isbi` fetches those; `segcourse.datasets.isbi` reads them.)
+
+# %%
+from segcourse.datasets.cells import cells
+from segcourse.figures.unet import cells_figure
+
+train_set, val_set = cells("train", 30), cells("val", 20)
+count = len(val_set.instances[1].unique()) - 1
+print(train_set)
+show(
+    cells_figure(val_set, 1),
+    f"An image of cells, its mask, and its {count} single cells in colours; where cells touch in the image, a dark line "
+    "of one or two pixels keeps them apart in the mask.",
+)
+
+# %% [markdown]
+# ## No padding: the map shrinks
+#
+# FCN pads its convolutions with zeros. U-Net pads nothing: a 3x3 convolution has an output only where all of its nine
+# pixels lie inside the map, so it takes a pixel off each side. Each output has then seen real pixels only.
+#
+# A U has `depth` levels on the left, a bottom, and as many levels on the right. On each level two 3x3 convolutions
+# follow one another. Here it is for a depth of 1 and an image whose side has 20 pixels:
+#
+#     down    20 -> 18 -> 16      two convolutions, each takes 2 pixels
+#             16 -> 8             2x2 max pooling halves
+#     bottom   8 ->  6 ->  4      two convolutions
+#     up       4 -> 8             2x2 up-convolution (a transposed one, stride 2): stamps side by side
+#             16 crop to 8        the map from the way down, handed across: the skip
+#              8 ->  6 ->  4      two convolutions, on the channels of both
+#
+# At the end a 1x1 convolution makes the scores; it takes no pixel. The network answers:
+
+# %%
+from segcourse.models.unet import UNet
+
+smallest = UNet(in_channels=1, classes=2, width=4, depth=1).eval()
+print("20 x 20 gives", tuple(smallest(torch.zeros(1, 1, 20, 20)).shape))
+
+# %% [markdown]
+# ### Which sizes fit
+#
+# A map of odd length cannot be halved: 15 pixels make 7 pairs, and one is left over. PyTorch would drop it without a
+# word, and on the way up 7 become 14: no crop with the same number of pixels on both sides fits any more, and the skip
+# lies beside its place. So U-Net refuses such an input. With an image of 19 that happens at once: 19 - 4 = 15. An input
+# that is too small, of which nothing is left, does not fit either.
+#
+# ### Exercise: how large the output is (2 points)
+
+
+# %%
+def unet_output_size(size, depth):
+    """Return the length of the output of a U-Net without padding, or None where the input does not fit.
+
+    size: side of the image, in pixels; depth: how often the maps are halved, 1 or more. Whole numbers.
+    An input fits if every length that is halved is even and if at least 1 pixel is left at the end.
+    Examples: unet_output_size(20, 1) is 4; unet_output_size(19, 1) is None.
+    """
+    # BEGIN SOLUTION
+    for _ in range(depth):
+        size -= 4
+        if size % 2:
+            return None
+        size //= 2
+    size -= 4
+    for _ in range(depth):
+        size = 2 * size - 4
+    return size if size > 0 else None
+    # END SOLUTION
+
+
+# %%
+check.unet_output_size(unet_output_size)
+
+# %%
+my_size = yours_or_ours.unet_output_size(unet_output_size)
+for size in (572, 512, 528, 188):
+    print(f"{size}: {my_size(size, 4)}")
+fits = [size for size in range(1, 700) if my_size(size, 4)]
+print("smallest five:", fits[:5], " around 512:", [size for size in fits if 490 < size < 545])
+print("all of them 16 n + 12:", all(size % 16 == 12 for size in fits))
+print("image less output, for all of them:", {size - my_size(size, 4) for size in fits})
+reveal(prediction_next_size, min(size for size in fits if size > 512), "next larger side")
+
+# %% [markdown]
+# Why 16n + 12? Walk from the bottom up to the image. Say that $b$ pixels arrive at the bottom. One level higher there
+# were $2b$ before the pooling and $2b + 4$ before the two convolutions. Do that four times:
+#
+# $$b \;\to\; 2b + 4 \;\to\; 4b + 12 \;\to\; 8b + 28 \;\to\; 16b + 60,$$
+#
+# and 60 = 3 · 16 + 12. The rule "a multiple of 16" is that of the padded network. On the way up, $b - 4$ becomes
+# $16(b - 4) - 60 = 16b - 124$. The difference of the two, 60 + 124 = 184 pixels or **92 on each side**, is the same for
+# all inputs. And the output is always 4 more than a multiple of 16. Keep that in mind for the tiles.
+#
+# The paper's network, at its own size, drawn by running it. A box holds the side of a map and its channels:
+
+# %%
+from segcourse.figures.unet import u_figure, walk
+
+with torch.device("meta"):  # shapes without numbers: 31 million parameters in no time
+    paper = UNet().eval()
+sides = {where: side for where, side, _ in walk(paper, 572)}
+crops = [(sides[f"down {level}"], sides[f"up {level}"]) for level in range(4)]
+show(
+    u_figure(paper, 572),
+    "The U of the paper for an image of 572: "
+    + "; ".join(
+        f"level {level} hands over {big} x {big}, cropped to {small}" for level, (big, small) in enumerate(crops)
+    )
+    + f". The bottom has {sides['bottom']} x {sides['bottom']} and 1024 channels, the output {sides['scores']} x "
+    f"{sides['scores']}.",
+)
+
+# %% [markdown]
+# ## Hand it across: crop and concatenate
+#
+# At the bottom a pixel has seen much of the image and knows *what* is there, but only every 16th place has an answer.
+# The maps on the left know *where* edges are, and little of what they belong to. U-Net brings them together at every
+# level.
+#
+# The skip is larger than the map that comes up, because the map has lost pixels at the bottom and on the way. Both show
+# the same scene, with the same middle. So the middle of the skip is cut out. By hand: of 8 rows 4 are to stay. 4 must
+# go, 2 above and 2 below, so rows 2, 3, 4, 5 stay. If an odd number must go, the half above is rounded down.
+#
+# ### Exercise: the middle of a map (1 point)
+
+
+# %%
+def centre_crop(x, height, width):
+    """Return the middle of a map.
+
+    x: (N, C, H, W); height and width of the middle, not larger than H and W.
+    Returns a tensor (N, C, height, width). Where an odd number of rows or columns must go, one more goes at the end
+    than at the beginning.
+    """
+    # BEGIN SOLUTION
+    top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
+    return x[:, :, top : top + height, left : left + width]
+    # END SOLUTION
+
+
+# %%
+check.centre_crop(centre_crop)
+
+# %% [markdown]
+# In FCN (lesson 04) a skip is *added*. U-Net **concatenates**: channels behind channels, first those of the skip, then
+# those from below. From 512 + 512 channels the next convolution makes 512, with weights of its own for each of the
+# 1024.
+#
+# ### Exercise: crop and concatenate (1 point)
+#
+# You may use your `centre_crop`.
+
+
+# %%
+def crop_and_concat(skip, x):
+    """Return the middle of the skip and the map that came up, channel on channel.
+
+    skip: (N, C, H, W), the map from the way down; x: (N, D, h, w), with h <= H, w <= W and H - h, W - w even.
+    Returns a tensor (N, C + D, h, w): the channels of the skip's middle first, then those of x.
+    """
+    # BEGIN SOLUTION
+    middle = centre_crop(skip, x.shape[2], x.shape[3])
+    return torch.cat([middle, x], dim=1)
+    # END SOLUTION
+
+
+# %%
+check.crop_and_concat(crop_and_concat)
+
+# %% [markdown]
+# With that, the whole forward pass is a few lines. `down`, `up` and `merge` are the lists of a U-Net's stages, with the
+# convolutions and their ReLUs in them. The same numbers as the network's own:
+
+# %%
+my_concat = yours_or_ours.crop_and_concat(crop_and_concat)
+torch.manual_seed(0)
+unet = UNet(in_channels=1, classes=2, width=4, depth=3).eval()
+image = torch.rand(1, 1, 108, 124)
+with torch.no_grad():
+    skips, x = [], unet.down[0](image)
+    for stage in unet.down[1:]:
+        skips.append(x)
+        x = stage(unet.pool(x))
+    for up, merge in zip(unet.up, unet.merge):
+        x = merge(my_concat(skips.pop(), up(x)))
+    print("scores:", tuple(unet.score(x).shape), " same numbers:", torch.equal(unet.score(x), unet(image)))
+
+# %% [markdown]
+# Where are the 31 million parameters? The last two rows of the list below come from the up-convolutions and the 1x1
+# convolution at the end.
+
+# %%
+parts = {"way down and bottom": paper.down, "way up, convolutions": paper.merge, "up-convolutions": paper.up}
+parts["scores"] = paper.score
+for name, part in parts.items():
+    print(f"{name:22} {sum(p.numel() for p in part.parameters()):11,}")
+print(f"{'together':22} {sum(p.numel() for p in paper.parameters()):11,}")
+print(f"{'of it at the bottom':22} {sum(p.numel() for p in paper.down[4].parameters()):11,}")
+
+# %% [markdown]
+# Do the skips matter? The same U-Net with and without them, on generated streets, three seeds:
+#
+# TABLE-06-SKIPS
+#
+# ## Few images: bend them
+#
+# Tissue is soft. A slice that was pressed a little differently is still a good slice, and its outlines bend along. So
+# one image gives many. Section 3.1 of the paper: draw random displacement vectors on a coarse 3x3 grid, each component
+# from a Gaussian with a standard deviation of 10 pixels, and interpolate them smoothly to every pixel. The result is a
+# **field** (N, 2, H, W). It tells each pixel how far down (channel 0) and how far right (channel 1) it has to look for
+# its value.
+#
+# That place lies between pixels. An image is interpolated *bilinearly* there: a mean of the four neighbours, the nearer
+# the heavier. A mask is not. The mean of label 1 and label 3 is 2, and no 2 was there. A label comes from the *nearest*
+# pixel.
+#
+# `F.grid_sample(picture, grid, mode, padding_mode, align_corners)` looks values up. The picture is (N, C, H, W) of
+# floats, the grid (N, h, w, 2): for each output the place $(x, y)$, **the column first**, counted from -1 to 1. With
+# `align_corners=True`, -1 is the centre of the first pixel and 1 that of the last: column $c$ of $W$ is at $x = 2c / (W
+# - 1) - 1$, and row $r$ of $H$ at $y = 2r / (H - 1) - 1$. Below, row 0 at the columns 0.75, 1.25 and 3.5; the last lies
+# outside, and `padding_mode="border"` takes the border's pixel for it.
+
+# %%
+strip = torch.tensor([[[[10.0, 20, 40, 80], [0, 0, 0, 0]]]])  # (N, C, H, W) = (1, 1, 2, 4)
+looked_at = torch.tensor([0.75, 1.25, 3.5])
+spots = torch.stack([2 * looked_at / 3 - 1, torch.full((3,), -1.0)], dim=-1)[None, None]  # (1, 1, 3, 2): x, y
+for mode in ("bilinear", "nearest"):
+    values = F.grid_sample(strip, spots, mode=mode, padding_mode="border", align_corners=True)
+    print(f"{mode:8}", [round(v, 3) for v in values[0, 0, 0].tolist()])
+
+# %% [markdown]
+# By hand: 0.75 is a quarter of the way from column 1 back to column 0, so 0.25 · 10 + 0.75 · 20 = 17.5.
+#
+# ### Exercise: bend image and mask together (3 points)
+
+
+# %%
+def bend(image, mask, field):
+    """Return an image and its mask, bent by one field.
+
+    image: (N, C, H, W) float32; mask: (N, H, W) int64 labels; H and W are at least 2.
+    field: (N, 2, H, W) in pixels: output pixel (i, j) shows what lies at row i + field[:, 0, i, j] and column
+    j + field[:, 1, i, j]. Places beyond the border take the border's pixel (padding_mode="border").
+    Returns a pair: the image (N, C, H, W), interpolated bilinearly, and the mask (N, H, W) int64, each label taken from
+    the nearest pixel. (No place in the checks is halfway between two pixels.)
+    """
+    # BEGIN SOLUTION
+    height, width = mask.shape[1:]
+    rows = torch.arange(height)[:, None] + field[:, 0]
+    columns = torch.arange(width) + field[:, 1]
+    grid = torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], dim=-1)
+    bent = F.grid_sample(image, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    labels = F.grid_sample(mask[:, None].float(), grid, mode="nearest", padding_mode="border", align_corners=True)
+    return bent, labels[:, 0].long()
+    # END SOLUTION
+
+
+# %%
+check.bend(bend)
+
+# %% [markdown]
+# On cells, with the paper's 10 pixels. Our images are a quarter as wide as the paper's, so here 10 pixels are a strong
+# pull. Where a field changes by more than a pixel from one pixel to the next, it can turn the picture inside out; the
+# course's `folded` finds such places. For training we take 4 pixels.
+
+# %%
+from segcourse.elastic import displacements, folded
+from segcourse.figures.unet import bent_figure
+
+my_bend = yours_or_ours.bend(bend)
+field = displacements((128, 128), torch.Generator().manual_seed(6))
+bent, bent_mask = my_bend(val_set.images[1:2], val_set.masks[1:2], field)
+moved = field.square().sum(1).sqrt()
+show(
+    bent_figure(val_set.images[1, 0], field[0], bent[0, 0], bent_mask[0], val_set),
+    f"An image of cells, the field as arrows of up to {moved.max():.0f} pixels, the bent image and the bent mask: outlines "
+    "bend together.",
+)
+street_labels = torch.tensor([2, 2, 8, 8])
+mixed = ((street_labels[:-1] + 2 * street_labels[1:]) / 3).round().int()
+print("labels of the bent mask:", bent_mask.unique().tolist(), " folded places:", int(folded(field).sum()))
+print("labels 2 2 8 8, two thirds of a pixel on, interpolated and rounded:", mixed.tolist())
+
+# %% [markdown]
+# ## Touching cells: a weight for each pixel
+#
+# The cross-entropy is a mean over pixels. The gaps between cells are a few hundredths of them: a network that closes
+# every gap loses little. The paper makes those pixels count. With $d_1$ the distance of pixel $x$ to the nearest cell,
+# and $d_2$ to the second nearest, equation 2 weighs the pixel by
+#
+# $$w(x) = w_c(x) + w_0 \exp\left(-\frac{(d_1(x) + d_2(x))^2}{2\sigma^2}\right), \qquad w_0 = 10,\ \sigma = 5.$$
+#
+# $w_c$ is the weight of the pixel's class. It balances background and cells, so that the rarer class weighs more in sum
+# than its pixels would.
+#
+# By hand, in one row: cell, a gap of one pixel, another cell. In the gap $d_1 = d_2 = 1$, from centre to centre, and
+# the term is $10\, e^{-4/50} = 9.23$. In a gap of three pixels $d_1 + d_2$ is 1 + 3, 2 + 2 and 3 + 1, always 4: the
+# term is $10\, e^{-16/50} = 7.26$ at all three. On the outer rim of a lone cell $d_1 = 1$ but $d_2$ is large: next to
+# nothing.
+#
+# What are $d_1$ and $d_2$ *inside* a cell? The paper does not say. We take the term for background alone. And with
+# fewer than two cells there is no $d_2$, so no term.
+#
+# `distance_transform_edt(array)` (SciPy) gives, wherever the array is True (or not 0), the Euclidean distance to the
+# nearest entry that is False, and 0 where it is False. It returns a NumPy array of doubles; `torch.from_numpy` makes a
+# tensor of it.
+
+# %%
+row_of_cells = torch.tensor([[1, 1, 0, 0, 0, 2, 0, 0]])
+for cell in (1, 2):
+    print(f"distance to cell {cell}:", distance_transform_edt(row_of_cells != cell)[0].astype(int).tolist())
+
+# %% [markdown]
+# ### Exercise: the weight map (3 points)
+
+
+# %%
+def weight_map(instances, w0, sigma, class_weights):
+    """Return U-Net's weight of each pixel's loss.
+
+    instances: (H, W) int64: 0 for background, a number of its own for each cell (any numbers, with holes).
+    w0, sigma: of the border term. class_weights: a pair, w_c of background and w_c of cells.
+    Returns a float tensor (H, W): the class weight everywhere; on background, the border term on top of it. With fewer
+    than two cells there is no border term.
+    """
+    # BEGIN SOLUTION
+    weights = torch.where(instances > 0, class_weights[1], class_weights[0])
+    cells = [cell for cell in instances.unique().tolist() if cell > 0]
+    if len(cells) < 2:
+        return weights
+    distances = torch.stack([torch.from_numpy(distance_transform_edt(instances != cell)) for cell in cells])
+    two = distances.sort(dim=0).values[:2].sum(0)
+    border = w0 * torch.exp(-(two**2) / (2 * sigma**2))
+    return weights + torch.where(instances > 0, 0, border).float()
+    # END SOLUTION
+
+
+# %%
+check.weight_map(weight_map)
+
+# %% [markdown]
+# For our cells, which are small, $\sigma = 5$ reaches far: 10 pixels are half a cell. We try 3 as well.
+
+# %%
+from segcourse.border_weights import balanced_weights
+from segcourse.figures.unet import weights_figure
+
+my_weights = yours_or_ours.weight_map(weight_map)
+balance = balanced_weights(train_set.instances == 0)
+picture = val_set.instances[1]
+weight_maps = {f"sigma {sigma}": my_weights(picture, 10, sigma, balance) for sigma in (5, 3)}
+print("class weights, background and cell:", [round(w, 2) for w in balance])
+shares = {}
+for name, weights in weight_maps.items():
+    heavy = (picture == 0) & (weights > 5)
+    shares[name] = heavy.float().mean(), weights[heavy].sum() / weights.sum()
+    print(
+        f"{name}: {shares[name][0]:.1%} of the pixels weigh more than 5, and have {shares[name][1]:.0%} of all weight"
+    )
+show(
+    weights_figure(val_set.images[1, 0], picture, weight_maps),
+    "An image of cells with their outlines, and weight maps for sigma 5 and 3: bright lines, up to "
+    f"{weight_maps['sigma 3'].max():.1f}, wherever two cells lie side by side, broader for sigma 5; rims of lone cells are "
+    "not bright.",
+)
+
+# %% [markdown]
+# ## Does the weight keep cells apart?
+#
+# Two small U-Nets without padding (8 channels, depth 3) learn from the same crops of the 30 images, turned, mirrored
+# and bent; one with plain cross-entropy, one with the weight map. About 15 seconds each. Write down before: which of
+# the two will merge fewer cells, `"plain"` or `"border 3"`? And do you expect that it has the higher IoU of cell as
+# well? (IoU: the pixels that mask and prediction have in common, divided by those that either has.)
+
+# %%
+prediction_fewer_merged = ...
+
+# %% tags=["nbval-ignore-output"]
+from segcourse.figures.unet import cell_batches, loss_weights
+
+networks = {}
+for kind in ("plain", "border 3"):
+    torch.manual_seed(0)
+    networks[kind] = UNet(in_channels=1, classes=2, width=8, depth=3, batch_norm=True, dropout=0).to(device)
+    batches = cell_batches(train_set, loss_weights(train_set, kind), size=60, margin=88)
+    train(networks[kind], batches, steps=100, learning_rate=0.02)
+
+# %% [markdown]
+# Now count. A piece of the predicted mask *holds* a cell if it covers more than half of the cell's pixels. A cell is
+# **merged** if its piece holds another one too. **Extra merges** are the cells that a piece holds beyond its first: as
+# many cuts would be needed. A cell is **split** if two or more pieces cover a fifth of it each, and **missed** if no
+# piece holds it.
+
+# %% tags=["nbval-ignore-output"]
+from segcourse.instances import count_cells
+from segcourse.metrics import ConfusionMatrix
+from segcourse.tiles import predict_whole
+
+masks, merged = {}, {}
+for kind, network in networks.items():
+    scores = [predict_whole(network, images.to(device), margin=88, stride=8) for images in val_set.images.split(4)]
+    masks[kind] = torch.cat(scores).argmax(1).cpu()
+    counts, matrix = count_cells(masks[kind], val_set.instances), ConfusionMatrix(2)
+    matrix.add(masks[kind], val_set.masks)
+    merged[kind] = counts.merged
+    print(f"{kind:8} IoU of cell {matrix.iou[1]:.3f}; {counts}")
+reveal(prediction_fewer_merged, min(merged, key=merged.get), "fewer merged cells")
+
+# %%
+from segcourse.figures.unet import merges_figure
+
+titles = {"plain": "plain cross-entropy", "border 3": "border weights, sigma 3"}
+show(
+    merges_figure(val_set.images[1, 0], picture, {titles[kind]: masks[kind][1] for kind in masks}),
+    "An image of cells and two predicted masks with the true outlines: pieces that hold one cell in blue, pieces that hold "
+    "several in orange-red. With border weights more pieces are blue.",
+)
+
+# %% [markdown]
+# One short training says little.
+# `benchmarks/experiments/06_border_weights.py` trains a padded U-Net of this size three times as long, with dishes of
+# its own for each of three seeds, and counts in 60 test images (962, 986 and 934 cells). Mean of the three, and in
+# brackets lowest to highest:
+#
+# | loss | IoU of cell | merged | extra merges | split | missed |
+# | --- | --- | --- | --- | --- | --- |
+# | plain cross-entropy | 0.855 (0.846 to 0.860) | 775 (758 to 802) | 602 (562 to 638) | 0 (0 to 0) | 24 (21 to 27) |
+# | the same network, cell where p > 0.7 | 0.814 (0.804 to 0.831) | 535 (502 to 565) | 344 (324 to 367) | 1 (0 to 2) | 62 (55 to 68) |
+# | the same network, cell where p > 0.9 | 0.624 (0.618 to 0.631) | 157 (110 to 187) | 83 (56 to 97) | 1 (0 to 1) | 256 (241 to 286) |
+# | balanced classes | 0.835 (0.822 to 0.845) | 872 (854 to 898) | 735 (716 to 770) | 0 (0 to 1) | 9 (6 to 13) |
+# | balanced, border w0 10, sigma 3 | 0.819 (0.787 to 0.836) | 437 (356 to 572) | 273 (214 to 371) | 1 (0 to 2) | 20 (15 to 26) |
+# | balanced, border w0 10, sigma 5 | 0.819 (0.786 to 0.840) | 369 (310 to 464) | 218 (180 to 278) | 1 (1 to 2) | 39 (36 to 41) |
+#
+# Yes, it keeps cells apart. Border weights leave about half of the merged cells in the mean, fewer in every seed, and
+# hardly split any. It is not free: the IoU of cell falls by about 0.04. The IoU alone would have called the plain
+# network the better one. Balancing the classes without the border makes things worse, since it makes the network
+# generous with cells.
+#
+# Could one not simply ask the plain network for more certainty? Read with p > 0.7, it has the IoU of the border
+# networks, but merges more cells than they do in the mean, and misses one and a half to three times as many. The weight
+# is more than a threshold.
+#
+# ## What is handed across
+#
+# The maps of the network with border weights, for one image. The channel that varies most is drawn. On the left, the
+# way down, with a white frame around what is cropped; then the crop; then what comes up from below; then both merged.
+
+# %%
+from segcourse.figures.unet import features_figure, stages
+from segcourse.tiles import mirror
+
+network = networks["border 3"]
+bordered = mirror(val_set.images[1:2], (44, 44), (48, 48)).to(device)  # 128 + 92 = 220 = 8 · 24 + 28 pixels
+maps = stages(network, bordered)
+places = ("down 0", "up 0", "down 2", "up 2", "bottom")
+show(
+    features_figure(network, bordered),
+    f"Maps of a trained U-Net. {', '.join(f'{w}: {maps[w].shape[1]} x {maps[w].shape[2]}' for w in places)}. The skips show "
+    "thin outlines; what comes from below shows whole cells under a fine grid; the merged maps show cells without it.",
+)
+
+# %% [markdown]
+# The skip of the first level shows thin outlines and specks; what comes from below knows cell from background, and
+# bears the fine grid of the 2x2 stamps (lesson 02 has more about such checkerboards). The convolutions after the
+# merging make one of the two, and the grid is gone.
+#
+# ## Tile by tile, with a mirrored border
+#
+# A large image does not fit into memory at once; a microscope's can have 100 million pixels. And the output lacks 92
+# pixels on each side, which we would like to have. U-Net answers both in one way, the **overlap-tile strategy**: cut
+# tiles out that overlap, so that their outputs lie side by side, and where a tile reaches beyond the image, **mirror**
+# the image there. `F.pad(image, (left, right, top, bottom), mode="reflect")` does so; 1 2 3 4 with two pixels on each
+# side becomes 3 2 1 2 3 4 3 2. Zeros would be an edge that no network has seen in training.
+#
+# With half the margin put before row 0, things fall into place: an output pixel belongs to the middle of what it sees,
+# so the tile that *begins* at row `top` of the enlarged image gives the scores of the rows from `top` on of the image.
+#
+# ### Where tiles may begin
+#
+# Do tiles give the numbers that one pass over the whole image would give? Convolutions do not care where a tile begins.
+# Poolings do: they pair pixels 0 and 1, 2 and 3, ... of what they are given. A tile that begins at an odd pixel pairs
+# up others. With four poolings the blocks have 16 pixels, so
+#
+# > tiles give the scores of one pass if each begins at a multiple of the stride, $2^\text{depth}$.
+#
+# And here the 4 from above comes back. The paper's tile has an output of 388 = 24 · 16 + 4. Laid side by side, tiles
+# would begin at 0, 388, 776, ...: none but the first, and every fourth after it, is aligned. The step must be 384, and
+# 4 pixels of each output are not needed. (For depths 1 and 2 the 4 does no harm: it is a multiple of 2 and of 4.)
+
+# %%
+from segcourse.tiles import predict_tiles
+
+torch.manual_seed(0)
+deep = UNet(width=2).eval()  # the paper's depth of 4, few channels
+photo = torch.rand(1, 1, 60, 100)
+whole = predict_whole(deep, photo)
+for step in (20, 16, 12, 8):
+    tiles = predict_tiles(deep, photo, tile=204, step=step)  # outputs of 20
+    off = float((tiles - whole).abs().max() / whole.abs().max())
+    print(f"step {step:2d}: {'the scores of one pass' if off < 1e-4 else 'other scores'}")
+
+# %% [markdown]
+# ### Exercise: tile by tile (3 points)
+#
+# In a failing case, `network` tells how the network was made that your function was given: it has one level, a pooling
+# of its own stride, and no padding. It takes tiles and refuses anything larger.
+
+
+# %%
+def predict_in_tiles(network, image, tile, margin, step):
+    """Return the scores of every pixel of an image, computed tile by tile.
+
+    network: a function, tiles (N, C, tile, tile) -> scores (N, K, tile - margin, tile - margin). It pads nothing.
+    image: (N, C, H, W); H and W are multiples of `step`, and larger than `tile`.
+    tile: side of the tiles; margin: even, what the network takes off, both sides together.
+    step: from tile to tile, a multiple of the network's stride, not larger than tile - margin.
+    Returns a tensor (N, K, H, W): what one pass over the image with its mirrored border would give.
+    """
+    # BEGIN SOLUTION
+    height, width = image.shape[2:]
+    output, half = tile - margin, margin // 2
+    beyond = half + output - step
+    padded = F.pad(image, (half, beyond, half, beyond), mode="reflect")
+    rows = []
+    for top in range(0, height, step):
+        row = [network(padded[:, :, top : top + tile, left : left + tile]) for left in range(0, width, step)]
+        rows.append(torch.cat([scores[:, :, :step, :step] for scores in row], dim=3))
+    return torch.cat(rows, dim=2)
+    # END SOLUTION
+
+
+# %%
+check.predict_in_tiles(predict_in_tiles)
+
+# %% [markdown]
+# With the trained network: tiles of 124 give outputs of 36, and its stride is 8. So the step is 32. An image of
+# 256x256, in 64 tiles and in one pass; then 36, side by side, by the course's function.
+
+# %%
+my_tiles = yours_or_ours.predict_in_tiles(predict_in_tiles)
+large = cells("test", 1, size=(256, 256))
+with torch.no_grad():
+    one_pass = predict_whole(network, large.images.to(device), margin=88, stride=8).softmax(1)[:, 1]
+    aligned = my_tiles(network, large.images.to(device), 124, 88, 32).softmax(1)[:, 1]
+    beside = predict_tiles(network, large.images.to(device), 124, margin=88, stride=8, step=36).softmax(1)[:, 1]
+print("scores:", tuple(one_pass.shape), "in tiles:", tuple(aligned.shape))
+print("step 32, same probabilities to 1/10,000:", bool((aligned - one_pass).abs().max() < 1e-4))
+print("step 36, same probabilities to 1/10,000:", bool((beside - one_pass).abs().max() < 1e-4))
+
+# %%
+from segcourse.figures.unet import differences_figure
+
+show(
+    differences_figure(
+        {"step 32": (aligned - one_pass).abs()[0], "step 36, side by side": (beside - one_pass).abs()[0]}
+    ),
+    "How far tiles are from one pass, on a logarithmic scale: with step 32 at most rounding, everywhere dark; with step 36 "
+    "differences of a thousandth to a tenth and more, in all tiles but every second one across and down, which is aligned.",
+)
+
+# %% [markdown]
+# Every second tile of 36 across and down is aligned by chance: 2 · 36 = 72 = 9 · 8. It is exact, and the others are
+# not.
+#
+# Move a tile over an image. Framed in orange-red: what the network is given; in blue: where its output belongs. What is
+# mirrored is paler. On the right the probabilities that are done.
+
+# %%
+from segcourse.figures.unet import tile_widget
+
+with torch.no_grad():
+    heat = predict_whole(network, val_set.images[1:2].to(device), margin=88, stride=8).softmax(1)[0, 1]
+show_widget(
+    tile_widget(val_set.images[1, 0], heat, tile=124, margin=88, step=32),
+    "A slider moves a tile of 124 pixels over an image of 128 with its mirrored border; its output of 36 fills the right "
+    "half of the picture, 16 tiles in all. Now: the first tile, in the upper left corner, most of it mirrored.",
+)
+
+# %% [markdown]
+# ## The padded variant
+#
+# Most U-Nets that you meet pad each 3x3 convolution with a pixel of zeros. Maps keep their size, the skip needs no
+# crop, any multiple of $2^\text{depth}$ fits, and no parameter is added. So a padded network can take over our weights.
+# What changes is the border: a pixel near it is computed from zeros.
+#
+# How far in does that reach? A pixel of this network, of depth 3, sees 44 to 51 pixels to each side (lesson 01 has the
+# arithmetic). So we run the padded network twice: on the image, and on the image with 56 mirrored pixels around it,
+# which are cut off again afterwards. In the second run the zeros are too far away to be seen.
+
+# %%
+from segcourse.tracing import trace
+
+padded = UNet(in_channels=1, classes=2, width=8, depth=3, padded=True, batch_norm=True, dropout=0).to(device).eval()
+padded.load_state_dict(network.state_dict())
+rows, _ = trace(UNet(width=1, depth=3), (1, 220, 220))[""]
+reach = max(max(i + 44 - rows.extent(i)[0], rows.extent(i)[1] - i - 44) for i in range(16))
+around = mirror(large.images, (56, 56), (56, 56)).to(device)  # 56 = 7 · 8, so that the poolings pair the same pixels
+with torch.no_grad():
+    zeros_near = padded(large.images.to(device)).softmax(1)[0, 1]
+    zeros_far = padded(around).softmax(1)[0, 1, 56:-56, 56:-56]
+off = (zeros_near - zeros_far).abs()
+print("a pixel sees to a side, at most:", reach)
+print("same probabilities to 1/10,000, everywhere:", bool(off.max() < 1e-4))
+print(f"same, from {reach} pixels on:", bool(off[reach:-reach, reach:-reach].max() < 1e-4))
+
+# %% [markdown]
+# That network was trained without zeros. Be fair and train one with them, 15 seconds more. Then ask both: cut the
+# middle 128x128 out of pictures of 256, and predict it twice, once alone and once as part of the large picture. Where
+# do the labels differ? The one without padding gets a mirrored border when it is alone.
+
+# %% tags=["nbval-ignore-output"]
+torch.manual_seed(0)
+trained_padded = UNet(in_channels=1, classes=2, width=8, depth=3, padded=True, batch_norm=True, dropout=0).to(device)
+train(
+    trained_padded, cell_batches(train_set, loss_weights(train_set, "border 3"), size=96), steps=100, learning_rate=0.02
+)
+
+wide = cells("test", 8, size=(256, 256)).images.to(device)
+alone = wide[:, :, 64:192, 64:192]
+ways = {
+    "padded with zeros, trained so": lambda x: predict(trained_padded, x),
+    "padded with zeros, weights of the other": lambda x: predict(padded, x),
+    "no padding, mirrored border": lambda x: predict_whole(network, x, margin=88, stride=8).argmax(1).cpu(),
+}
+changed = {name: way(wide)[:, 64:192, 64:192] != way(alone) for name, way in ways.items()}
+
+# %%
+from segcourse.figures.unet import borders_figure, share_by_distance
+
+by_distance = {name: share_by_distance(marked) for name, marked in changed.items()}
+show(
+    borders_figure(by_distance, reach),
+    "The share of labels that change when the surroundings are taken away, for three networks, against the distance from "
+    "the border: largest in the first pixels, falling quickly inwards, and 0 from 51 pixels on.",
+)
+print("labels that change from", reach, "pixels on:", [int(sum(share[reach:] > 0)) for share in by_distance.values()])
+
+# %% tags=["nbval-ignore-output"]
+for name, share in by_distance.items():
+    print(f"{name:40} outermost 8 pixels {share[:8].mean():.1%}, from pixel 24 on {share[24:].mean():.2%}")
+
+# %% [markdown]
+# Zeros that a network has never met spoil many labels near the border. Trained with them, it learns what they mean, and
+# does about as well as with a mirrored border, which is invented too. Only with the real surroundings is nothing lost,
+# and inside a large image tiles have them: that is what the overlap is for. A padded network that is given tiles side
+# by side has such a border around every tile.
+#
+# ## What slides often get wrong
+#
+# **"U-Net adds its skips, as FCN does."** A sum is a concatenation whose next kernel is the same for both halves.
+# U-Net's is not bound to that.
+
+# %%
+torch.manual_seed(0)
+left, below = torch.randn(2, 1, 5, 8, 9)
+shared = torch.randn(3, 5, 3, 3)
+tied = F.conv2d(torch.cat([left, below], 1), torch.cat([shared, shared], 1))
+print("a tied kernel is a sum:", torch.allclose(tied, F.conv2d(left + below, shared), atol=1e-4))
+free = torch.randn(3, 10, 3, 3)
+print(
+    "two kernels are a sum: ",
+    torch.allclose(F.conv2d(torch.cat([left, below], 1), free), F.conv2d(left + below, free[:, :5])),
+)
+
+# %% [markdown]
+# **"The skips carry the fine maps to the decoder."** Their middles. In the paper's picture more than half of the finest
+# map is cut off, and reaches the output only by the way over the deeper levels.
+
+# %%
+for level, (big, small) in enumerate(crops):
+    print(f"level {level}: {big} -> {small}, {(big - small) // 2} a side; lost: {1 - (small / big) ** 2:.0%}")
+
+# %% [markdown]
+# **"U-Net enlarges its maps by bilinear interpolation."** Many programs do. The paper has a learned 2x2 up-convolution
+# that halves the channels: 2.8 of the 31 million parameters.
+
+# %%
+learned = [tuple(layer.weight.shape) for layer in paper.up]
+print("weights (in, out, 2, 2):", learned)
+print(f"{sum(p.numel() for p in paper.up.parameters()):,} parameters")
+
+# %% [markdown]
+# **"The border weight marks the cells' boundaries."** Only where a second cell is near. And a program that evaluates
+# the formula on every pixel also puts weight *inside* the cells, where $d_1 = 0$: along their rims, which then pull
+# outward.
+
+# %%
+from segcourse.border_weights import two_distances
+
+lone = torch.zeros(40, 60, dtype=torch.int64)
+lone[5:15, 5:15] = 1
+lone[25:35, 45:55] = 2
+print(f"largest border term around two cells far apart: {(my_weights(lone, 10, 5, (1.0, 1.0)) - 1).max():.3f}")
+everywhere = torch.exp(-(two_distances(picture).sum(0) ** 2) / (2 * 5**2))
+print(f"read literally, sigma 5: {everywhere[picture > 0].sum() / everywhere.sum():.0%} of the term lies on the cells")
+
+# %% [markdown]
+# **"The image's sides must be multiples of 16."** Of the padded network's. The paper's own 572 is none.
+
+# %%
+print("572 / 16 =", 572 / 16, " multiples of 16 that fit:", [n for n in range(0, 2000, 16) if my_size(n, 4)])
+
+# %% [markdown]
+# ## Quiz
+
+# %%
+quiz.which_input()
+
+# %%
+quiz.adding_instead()
+
+# %%
+quiz.where_the_weight_is()
+
+# %%
+quiz.bridge()
+
+# %%
+quiz.bending_masks()
+
+# %%
+quiz.steps_of_tiles()
+
+# %%
+quiz.padding_changes()
+
+# %% [markdown]
+# ## Summary
+#
+# - Without padding a U-Net of depth 4 takes sides of 16n + 12 and gives 184 pixels less: 572 becomes 388.
+# - The middle of each map from the way down is concatenated, not added, to the map of its level on the way up.
+# - Image and mask are bent by one field; colours are interpolated, labels are taken from the nearest pixel.
+# - The border weight lies on background between two cells that are near; class weights come on top.
+# - Pixels may be right and cells wrong: count cells, not only pixels.
+# - Tiles with a mirrored border give the scores of one pass if they begin at multiples of the stride: steps of 384, not
+#   388, for the paper's tiles.
+# - Padding keeps the size and the parameters; it changes what is computed as far in from the border as a pixel sees.
+#
+# ## References
+#
+# - O. Ronneberger, P. Fischer, T. Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015:
+#   figure 1 (the U), figure 2 (tiles), section 3 with equation 2 (weights), section 3.1 (deformation).
+# - A. Cardona et al., "An integrated micro- and macroarchitectural analysis of the Drosophila brain by
+#   computer-assisted serial section electron microscopy", PLoS Biology 8(10), 2010: the 30 slices.
+# - I. Arganda-Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for connectomics",
+#   Frontiers in Neuroanatomy 9, 2015: the ISBI challenge, and why it counts regions as well as pixels.
+# - J. Long, E. Shelhamer, T. Darrell, "Fully convolutional networks for semantic segmentation", CVPR 2015: skips that
+#   are added.
+#
+# ## Where next
+#
+# The up-convolution is lesson 02's [transposed convolution](02_transposed.ipynb); what a pixel sees is
+# [lesson 01](01_receptive_field.ipynb). [Lesson 04](04_fcn_skips.ipynb) adds its skips;
+# [lesson 05](05_segnet_unpooling.ipynb) hands over only where the largest values were.
+# Lesson 07 keeps the maps large by dilation, and needs no way up. Lesson 09 is about metrics that see more than single
+# pixels.
