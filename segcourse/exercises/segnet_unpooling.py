@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -545,22 +546,30 @@ def _whole_conv(generator: torch.Generator, in_channels: int, out_channels: int)
     return conv
 
 
+@lru_cache(64)
+def _pairs(widths: tuple[int, ...], seed: int) -> list[tuple[nn.Conv2d, nn.Sequential]]:
+    """Each encoder stage's convolution with its decoder stage; built once for the answer, the truth, the mistakes."""
+    generator = torch.Generator().manual_seed(seed)
+    return [
+        (_whole_conv(generator, c_in, c_out), nn.Sequential(_whole_conv(generator, c_out, c_in), nn.ReLU()))
+        for c_in, c_out in pairwise(widths)
+    ]
+
+
 def _drive_decoder(answer: Callable[..., Any], case: Case) -> Any:
     """Run an encoder on the images, and hand over what it remembers with the stages of the decoder."""
-    x, widths = case["images"], case["widths"]
-    generator = torch.Generator().manual_seed(case["seed"])
+    x = case["images"]
+    pairs = _pairs((x.shape[1], *case["widths"]), case["seed"])
     remembered: list[tuple[Tensor, Pair]] = []
-    stages: list[nn.Module] = []
     with torch.no_grad():
-        for in_channels, out_channels in zip((x.shape[1], *widths), widths):
-            x = _whole_conv(generator, in_channels, out_channels)(x).relu()
+        for conv, _ in pairs:
+            x = conv(x).relu()
             size = (x.shape[2], x.shape[3])
             # Tiny slopes keep the maxima apart where the ReLU left zeros.
             x = x + torch.arange(x[0, 0].numel()).reshape(size) / 2**12
             x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
             remembered.append((indices, size))
-            stages.insert(0, nn.Sequential(_whole_conv(generator, out_channels, in_channels), nn.ReLU()))
-        return answer(x, remembered, stages)
+        return answer(x, remembered, [stage for _, stage in reversed(pairs)])
 
 
 def _decode_by_tables(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]) -> Tensor:
