@@ -145,9 +145,15 @@ def _kind(dtype: torch.dtype) -> str:
     return "float" if dtype.is_floating_point else "integer"
 
 
+COARSEST = 0.01
+"""The tolerance for half precision, in parts of the largest value: 256 steps of bfloat16 would be twice that value."""
+
+
 def _agree_tensor(expected: torch.Tensor, got: Any) -> Mismatch | None:
     if not isinstance(got, torch.Tensor):
         return Mismatch(f"it returned {describe_type(got)}; a torch tensor was expected.")
+    if got.layout is not torch.strided:
+        return Mismatch("it is a sparse tensor; an ordinary one was expected: `.to_dense()` makes one.")
     if expected.shape != got.shape:
         return Mismatch(f"its shape is {tuple(got.shape)}; {tuple(expected.shape)} was expected.")
     if expected.device != got.device:
@@ -160,7 +166,7 @@ def _agree_tensor(expected: torch.Tensor, got: Any) -> Mismatch | None:
     if expected.dtype.is_floating_point:
         step = max(torch.finfo(expected.dtype).eps, torch.finfo(got.dtype).eps)
         size = expected.abs().nan_to_num(0, 0, 0).max().item() if expected.numel() else 0.0
-        tolerance = 256 * step * max(size, 1e-3)
+        tolerance = min(256 * step, COARSEST) * max(size, 1e-3)
         right = torch.isclose(expected.double(), got.double(), rtol=0, atol=tolerance, equal_nan=True)
     else:
         right = expected == got

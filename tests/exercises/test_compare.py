@@ -27,6 +27,7 @@ SAME = [
     (torch.tensor([math.nan, 1.0]), torch.tensor([math.nan, 1.0])),
     (torch.tensor([1, 2]), torch.tensor([1, 2], dtype=torch.int32)),
     (torch.zeros(0, 3), torch.zeros(0, 3)),
+    (torch.tensor([1.0, 3.0]), torch.tensor([1.0, 3.01], dtype=torch.bfloat16)),
 ]
 OTHER = [
     (7, 8, "too large"),
@@ -50,6 +51,9 @@ OTHER = [
     (torch.tensor([True]), torch.tensor([1]), "int64"),
     (torch.tensor([1.0]), torch.tensor([math.nan]), "1 of 1"),
     (torch.tensor([1.0]), [1.0], "a list"),
+    (torch.tensor([1.0]), torch.zeros(1, dtype=torch.bfloat16), "1 of 1"),
+    (torch.tensor([0.25, 1.0]), torch.tensor([0.3, 1.0], dtype=torch.float16), "1 of 2"),
+    (torch.tensor([0.0, 1.0]), torch.tensor([0.0, 1.0]).to_sparse(), "to_dense"),
 ]
 
 
