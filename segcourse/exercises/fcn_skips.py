@@ -15,9 +15,9 @@ from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, dr
 from segcourse.exercises.quiz import Option, Question
 from segcourse.models.fcn import crop, set_bilinear
 from segcourse.transposed import bilinear_kernel, interpolation_matrix
+from segcourse.void import VOID
 
 STEM = "04_fcn_skips"
-VOID = 255
 Pair = tuple[int, int]
 Triples = Sequence[tuple[int, int, int]]
 
@@ -462,25 +462,26 @@ def _two_score_maps(draw: Draw) -> Case:
     n, classes = draw.integer(1, 3), draw.integer(2, 3)
     height, width = draw.integer(1, 2), draw.integer(1, 3)
     width += width == height
-    offset = draw.integer(1, 4)
-    rows, columns = (2 * size + 2 + offset + draw.integer(0, 3) for size in (height, width))
+    kernel, offset = draw.choice((4, 3, 2)), draw.integer(1, 4)
+    rows, columns = (2 * size - 2 + kernel + offset + draw.integer(0, 3) for size in (height, width))
     return {
         "score": draw_tensor(draw, (n, classes, height, width), -3, 5),
         "skip_score": draw_tensor(draw, (n, classes, rows, columns), 10, 99),
-        "weight": _whole_numbers(draw, (classes, classes, 4, 4), -2, 3),
+        "weight": _whole_numbers(draw, (classes, classes, kernel, kernel), -2, 3),
         "offset": offset,
     }
 
 
-def _fused_by_matrices(score: Tensor, skip_score: Tensor, weight: Tensor, offset: int) -> Tensor:
+def _fused_by_stamps(score: Tensor, skip_score: Tensor, weight: Tensor, offset: int) -> Tensor:
     """Stamp by stamp: each coarse place adds its scores, mixed, times the kernel."""
-    n, _, height, width = score.shape
-    result = skip_score.new_zeros(n, weight.shape[1], 2 * height + 2, 2 * width + 2)
+    height, width = score.shape[2:]
+    k = weight.shape[2]
+    result = skip_score.roll((-offset, -offset), (2, 3))[:, :, : 2 * height - 2 + k, : 2 * width - 2 + k].clone()
     for i in range(height):
         for j in range(width):
             stamp = torch.einsum("nk,kmab->nmab", score[:, :, i, j], weight)
-            result[:, :, 2 * i : 2 * i + 4, 2 * j : 2 * j + 4] += stamp
-    return result + skip_score.roll((-offset, -offset), (2, 3))[:, :, : 2 * height + 2, : 2 * width + 2]
+            result[:, :, 2 * i : 2 * i + k, 2 * j : 2 * j + k] += stamp
+    return result
 
 
 def _fused_from(
@@ -523,7 +524,7 @@ FUSE = Exercise(
     minutes=8,
     difficulty=2,
     reference=fuse,
-    oracle=_fused_by_matrices,
+    oracle=_fused_by_stamps,
     cases=_two_score_maps,
     runs=24,
     misconceptions=(
@@ -574,8 +575,8 @@ FUSE = Exercise(
         Misconception(
             "kernel_ignored",
             _fused_from(_cut, up=lambda score, weight: _enlarge(score, 2)),
-            "You interpolated with a fixed kernel. The upsampling is learned: it has a `weight`, and its map is two "
-            "units larger.",
+            "You interpolated with a fixed kernel. The upsampling is learned: it has a `weight`, and with a kernel "
+            "of 4 its map is two units larger.",
             "Upsampling, set to bilinear and learned",
         ),
         Misconception(
@@ -722,7 +723,7 @@ FCN8_SCORES = Exercise(
     reference=fcn8_scores,
     oracle=_by_modules,
     cases=_three_maps,
-    runs=16,
+    runs=12,
     misconceptions=(
         Misconception(
             "pools_exchanged",

@@ -80,7 +80,7 @@ def offset_from_weights(layers, kernel):
 
 
 def fused_by_layer(score, skip_score, weight, offset):
-    layer = nn.ConvTranspose2d(*weight.shape[:2], 4, stride=2, bias=False)
+    layer = nn.ConvTranspose2d(*weight.shape[:3], stride=2, bias=False)
     layer.weight.data = weight
     with torch.no_grad():
         up = layer(score)
