@@ -315,6 +315,12 @@ def test_one_layer_used_again_and_again():
     assert (full.output, half.output) == ((1, 3, 8, 6), (1, 3, 4, 3))
 
 
+def test_two_products_of_one_module_share_a_row():
+    twice = Function(lambda x, w: F.linear(F.linear(x, w), w), weight=torch.randn(8, 8))
+    (row,) = profile(twice, (2, 5, 8)).rows
+    assert (row.calls, row.output, row.macs, row.parameters) == (2, (10, 8), 2 * 2 * 5 * 64, 64)
+
+
 @pytest.mark.parametrize(
     "layer",
     [
@@ -523,6 +529,11 @@ def test_a_tensor_and_its_shape_count_alike_on_any_device():
     ]
 
 
+def test_the_network_runs_as_it_does_in_use():
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))  # in training it needs more than one value a channel
+    assert profile(model, (1, 3, 3, 3)).total_macs == 4 * 27
+
+
 def test_bytes_follow_the_precision():
     single, half = (profile(nn.Conv2d(3, 4, 3).to(dtype), (1, 3, 8, 8)).total for dtype in (torch.float, torch.half))
     assert single.bytes == 2 * half.bytes == 4 * (3 * 64 + 112 + 4 * 36)
@@ -567,6 +578,14 @@ def test_the_model_stays_as_it_was(breaks):
 def test_an_unknown_operation_is_no_zero(model, shapes, operation):
     with pytest.raises(ValueError, match=rf"how many products aten\.\w*{operation}\w*.* takes"):
         profile(model, *shapes)
+
+
+def test_an_operation_of_another_library_is_unknown_whatever_its_name():
+    library = torch.library.Library("elsewhere", "FRAGMENT")
+    library.define("norm(Tensor x) -> Tensor")
+    library.impl("norm", lambda x: x @ x, "Meta")
+    with pytest.raises(ValueError, match=r"how many products elsewhere\.norm"):
+        profile(Function(lambda x: torch.ops.elsewhere.norm(x)), (3, 3))
 
 
 def test_no_operation_with_products_passes_as_free():
