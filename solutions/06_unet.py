@@ -237,8 +237,7 @@ with torch.no_grad():
     print("scores:", tuple(unet.score(x).shape), " same numbers:", torch.equal(unet.score(x), unet(image)))
 
 # %% [markdown]
-# Where are the 31 million parameters? The last two rows of the list below come from the up-convolutions and the 1x1
-# convolution at the end.
+# Where are the 31 million parameters? Nearly half of them are in two convolutions at the bottom.
 
 # %%
 parts = {"way down and bottom": paper.down, "way up, convolutions": paper.merge, "up-convolutions": paper.up}
@@ -251,7 +250,13 @@ print(f"{'of it at the bottom':22} {sum(p.numel() for p in paper.down[4].paramet
 # %% [markdown]
 # Do the skips matter? The same U-Net with and without them, on generated streets, three seeds:
 #
-# TABLE-06-SKIPS
+# | network | mean IoU, seeds 0, 1, 2 | mean | at boundaries | mean |
+# | --- | --- | --- | --- | --- |
+# | U-Net without skips | 0.290, 0.345, 0.285 | 0.307 | 0.206, 0.246, 0.204 | 0.219 |
+# | U-Net | 0.352, 0.395, 0.406 | 0.384 | 0.284, 0.327, 0.335 | 0.315 |
+#
+# With every seed the skips help. The mean IoU rises by 25 % of its value, and by 44 % within three pixels of a
+# boundary: what is handed across is mostly *where*. `benchmarks/experiments/06_skips.py` prints this table.
 #
 # ## Few images: bend them
 #

@@ -17,12 +17,17 @@ from segcourse.tiles import mirror
 EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("06_unet").exercises}
 
 
-def size_by_running(size, depth):
-    model = unet.UNet(1, 1, width=1, depth=depth).to("meta")
-    try:
-        return model(torch.zeros(1, 1, size, unet.output_margin(depth) + 4, device="meta")).shape[2]
-    except ValueError:
-        return None
+def size_by_ranges(size, depth):
+    row = range(size)
+    for _ in range(depth):
+        row = row[2:-2]
+        if len(row) % 2:
+            return None
+        row = row[::2]
+    length = len(row[2:-2])
+    for _ in range(depth):
+        length = len(range(2 * length)[2:-2])
+    return length or None
 
 
 def size_by_recursion(size, depth):
@@ -148,7 +153,7 @@ def tiles_by_unfold(network, image, tile, margin, step):
 class TestContract(Contract):
     lesson = "06_unet"
     right = {
-        "unet_output_size": (size_by_running, size_by_recursion, size_by_modulus),
+        "unet_output_size": (size_by_ranges, size_by_recursion, size_by_modulus),
         "centre_crop": (crop_by_narrow, crop_by_padding, crop_by_trimming),
         "crop_and_concat": (concat_by_padding, concat_of_the_course, concat_by_hstack),
         "bend": (bend_by_gather, bend_without_aligned_corners),
