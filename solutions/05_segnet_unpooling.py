@@ -85,8 +85,8 @@ print("indices", indices[0, 0].tolist(), indices.dtype)
 # ### Exercise: pool and remember (3 points)
 #
 # Write the function yourself, without `return_indices` and without PyTorch's unpooling; the check refuses both.
-# `tensor.max(dim)` returns the values and their places along an axis. The first line is given: it cuts rows and columns
-# into pairs.
+# `tensor.max(dim)` returns the values and their places along an axis. Two lines are given; the second cuts rows and
+# columns into pairs.
 
 
 # %%
@@ -98,9 +98,9 @@ def max_pool_with_indices(maps):
     r and column c of its channel, and its index is r * W + c. Example: the map above gives the printed values and
     indices.
     """
-    # BEGIN SOLUTION
     height, width = maps.shape[2:]
     windows = maps.unflatten(3, (-1, 2)).unflatten(2, (-1, 2))  # (N, C, H/2, 2, W/2, 2)
+    # BEGIN SOLUTION
     windows = windows.transpose(3, 4).flatten(4)  # (N, C, H/2, W/2, 4): the four numbers of each window
     values, place = windows.max(4)  # place: 0, 1 in the upper row of the window, 2, 3 in the lower
     top = torch.arange(0, height, 2, device=maps.device)[:, None]
@@ -505,8 +505,9 @@ show(
 # ## Inside the trained network
 #
 # What goes through the outermost pair, in the channel whose map varies most: the map before the first pooling, what is
-# left of it, the places of the maxima, what the last unpooling makes of the map from below, and what the convolution
-# after it makes of that. In the last row, the same three for the network with fixed places. White is zero.
+# left of it, and the places of the maxima. In the second row, what the last unpooling makes of the map from below, what
+# the convolution after it makes of that, and the heat map of road. In the last row, the same three for the network with
+# fixed places. White is zero.
 
 # %%
 from segcourse.figures.segnet_unpooling import watch
