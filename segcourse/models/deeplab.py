@@ -34,8 +34,8 @@ class DeepLab(nn.Module):
     added up. `LargeFOV` and `ASPPL` are the published networks; this class is for other rates. On a small map most taps
     of a large rate read padding (`segcourse.atrous.valid_taps`): an image of 96x128 has a map of 13x17.
 
-    The paper starts from a VGG-16 trained on ImageNet, see `load_vgg`; score layers start from N(0, 0.01²), the rest as
-    VGG16 does.
+    The paper starts from a VGG-16 trained on ImageNet, see `load_vgg`. Here the scores' weights start from N(0, 0.01²),
+    the rest as in VGG16.
 
     Args:
         in_channels: channels of the image.
@@ -85,8 +85,8 @@ class DeepLab(nn.Module):
     def load_vgg(self, vgg: VGG16) -> "DeepLab":
         """Start from a trained classifier, and return the network. The scores stay as they are.
 
-        The convolutions are taken over whole. Of fc6's 7x7 taps every third is kept, as in the paper (section 3.2:
-        "simple decimation"); of its 4096 units, and of those of fc7, every fourth. Each branch gets a copy.
+        The convolutions are taken over whole. fc6 and fc7 are thinned out, as in the paper (section 3.2). Which numbers
+        stay is our choice: every third of the 7x7 taps, every fourth of the 4096 units. Each branch gets a copy.
 
         Raises ValueError where the convolutions have other shapes.
         """
