@@ -15,11 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from segcourse.void import VOID
+
 Box = tuple[int, int, int, int]
 """Top, left, bottom, right; the last two are the first row and column outside."""
 
 Pair = tuple[int, int]
-VOID = 255
 
 
 @dataclass(frozen=True)
