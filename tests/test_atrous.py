@@ -408,6 +408,7 @@ def test_networks_that_cannot_change_are_refused_in_words():
         (even(1, padding_mode="reflect"), 1, "1 pads by 'reflect'"),
         (even("same"), 1, "1 pads an even kernel by 'same'"),
         (Functional(lambda m, x: m[1](m[0](m[1](x))), conv, pool), 2, "one layer used at several places"),
+        (Functional(lambda m, x: m[0](m[1](m[0](x))), nn.Conv2d(1, 1, 3), pool), 1, "would see other pixels"),
         (Functional(lambda m, x: F.max_pool2d(m[0](x), 2), conv), 1, "would see other pixels"),
         (nn.Sequential(conv, nn.MaxPool2d(2), nn.ConvTranspose2d(1, 1, 4, 2, 1)), 2, "would see other pixels"),
         (Functional(lambda m, x: m[0](x) + m[1](x), conv, pool), 1, "an even kernel shrinks the map"),
