@@ -825,7 +825,7 @@ class _ForTiles:
 
 def _image_for_tiles(draw: Draw) -> Case:
     kernel, stride = draw.choice(((3, 3), (3, 4), (5, 3)))  # side by side, none of their outputs is aligned
-    margin, steps = 2 * (kernel - 1), draw.integer(1, 2)
+    margin, steps = 2 * (kernel - 1), draw.integer(2, 3)
     step = stride * steps
     tile = next(n for n in range(margin + step, 99) if (n - kernel + 1) % stride == 0)
     if draw.choice((False, True)):
@@ -920,7 +920,8 @@ PREDICT_IN_TILES = Exercise(
     oracle=_in_one_pass,
     cases=_image_for_tiles,
     drive=_drive_tiles,
-    runs=16,
+    runs=12,
+    seconds=5.0,
     misconceptions=(
         Misconception(
             "zeros_around",
