@@ -12,6 +12,7 @@ position counts as seen if it can matter.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
@@ -70,22 +70,17 @@ def trace(model: nn.Module, shape: Sequence[int]) -> dict[str, tuple[Field, ...]
 
         return hook
 
-    state = {name: t.to("meta") for name, t in (*model.named_parameters(), *model.named_buffers())}
-    dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.get_default_dtype())
-    training = {module: module.training for module in model.modules()}
-    hooks = [module.register_forward_hook(note(name)) for name, module in model.named_modules()]
-    try:
-        model.eval()
-        with torch.no_grad(), torch.device("meta"):
-            x = torch.empty(1, *shape, dtype=dtype)
-            tracer.axes[x] = tuple(Axis(Field(), dim, x.shape[dim]) for dim in range(2, x.dim()))
-            with tracer:
-                functional_call(model, state, (x,))
-    finally:
-        for registered in hooks:
-            registered.remove()
-        for module, mode in training.items():
-            module.training = mode
+    # A copy whose numbers are nowhere: tensors that are used at several places stay one, and `model` is never touched.
+    numbers = {id(t): t.detach().to("meta") for t in (*model.parameters(), *model.buffers())}
+    dtype = next((t.dtype for t in numbers.values() if t.is_floating_point()), torch.get_default_dtype())
+    copied = copy.deepcopy(model, dict(numbers)).eval()
+    for name, module in copied.named_modules():
+        module.register_forward_hook(note(name))
+    with torch.no_grad(), torch.device("meta"):
+        x = torch.empty(1, *shape, dtype=dtype)
+        tracer.axes[x] = tuple(Axis(Field(), dim, x.shape[dim]) for dim in range(2, x.dim()))
+        with tracer:
+            copied(x)
     return fields
 
 
@@ -276,6 +271,8 @@ def _convolution(
     transposed: bool,
     *_: Any,
 ) -> Axes:
+    columns = (stride, padding, dilation)  # padding="valid" comes as one number for all axes
+    stride, padding, dilation = (list(c) * ((weight.dim() - 2) // len(c)) for c in columns)
     layers = [Layer(*sizes, transposed) for sizes in zip(weight.shape[2:], stride, padding, dilation)]
     channels = op.x.dim() - len(layers) - 1
     return op.along_last([_slide(layer) for layer in layers], _mix(op.axes, {channels}))

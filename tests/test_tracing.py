@@ -452,3 +452,21 @@ def test_the_model_is_left_as_it_was() -> None:
 
 def test_double_precision_models_are_traced_too() -> None:
     assert output_of(nn.Conv2d(3, 1, 5).double(), 3, 16, 20)[0].size == 5
+
+
+def test_a_layer_at_two_places_is_traced_and_stays_whole() -> None:
+    layer = nn.Conv2d(3, 3, 3)
+    model = nn.Sequential(layer, nn.ReLU(), layer)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    fields = trace(model, (3, 20, 24))
+    assert fields[""][0].size == 5
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert isinstance(layer.weight, nn.Parameter)
+    assert model.training
+
+
+def test_padding_in_words() -> None:
+    for padding, kernel in (("valid", (3, 5)), ("same", (3, 5))):
+        model = nn.Conv2d(1, 1, kernel, padding=padding)
+        rows, columns = trace(model, (1, 12, 15))[""]
+        assert (rows.size, columns.size) == kernel
