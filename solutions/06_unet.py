@@ -627,9 +627,9 @@ from segcourse.figures.unet import tile_widget
 with torch.no_grad():
     heat = predict_whole(network, val_set.images[1:2].to(device), margin=88, stride=8).softmax(1)[0, 1]
 show_widget(
-    tile_widget(val_set.images[1, 0], heat, tile=124, margin=88, step=32),
-    "A slider moves a tile of 124 pixels over an image of 128 with its mirrored border; its output of 36 fills the right "
-    "half of the picture, 16 tiles in all. Now: the first tile, in the upper left corner, most of it mirrored.",
+    tile_widget(val_set.images[1, 0], heat, tile=140, margin=88, step=48),
+    "A slider moves a tile of 140 pixels over an image of 128 with its mirrored border; its output of 52 fills the right "
+    "half of the picture, 9 tiles in all. Now: the first tile, in the upper left corner, most of it mirrored.",
 )
 
 # %% [markdown]

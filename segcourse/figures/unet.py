@@ -279,7 +279,7 @@ def features_figure(model: UNet, image: Tensor) -> Figure:
 
     maps = {where: _liveliest(found) for where, found in stages(model, image).items()}
     depth = model.depth
-    figure = Figure(figsize=(8.6, 2.05 * (depth + 1)))
+    figure = Figure(figsize=(7.6, 1.85 * (depth + 1)))
     axes = figure.subplots(depth + 1, 4, squeeze=False)
     for level in range(depth):
         skip, below, merged = (maps[f"{kind} {level}"] for kind in ("down", "up", "merged"))
@@ -361,12 +361,12 @@ def tile_frames(image: Tensor, scores: Tensor, tile: int, margin: int, step: int
     last = [(size - 1) // step * step + tile for size in (height, width)]
     after = (last[0] - half - height, last[1] - half - width)
     wide = mirror(image[None, None], (half, half), after)[0, 0]
-    left = (255 * wide.cpu().numpy()).round().astype(np.uint8)[..., None].repeat(3, 2)
+    left = _shades(wide)
     real = np.zeros(left.shape[:2], bool)
     real[half : half + height, half : half + width] = True
     left[~real] = left[~real] // 2 + 96  # what is mirrored is paler
     right = np.full_like(left, 255)
-    heat = (255 * scores.cpu().numpy()).round().astype(np.uint8)[..., None].repeat(3, 2)
+    heat = _shades(scores)
     frames = []
     for top in range(0, height, step):
         for column in range(0, width, step):
@@ -379,6 +379,11 @@ def tile_frames(image: Tensor, scores: Tensor, tile: int, margin: int, step: int
                 _frame(picture, (half + top, half + column), output, OUTPUT)
             frames.append(np.concatenate([shown, np.full_like(shown[:, :6], 255), done], axis=1))
     return frames
+
+
+def _shades(picture: Tensor) -> Bytes:
+    """Paint (H, W) in [0, 1] in sixteen greys, (H, W, 3): noise in 256 would double the notebook's size."""
+    return (17 * (15 * picture.cpu().numpy()).round()).astype(np.uint8)[..., None].repeat(3, 2)
 
 
 def tile_widget(image: Tensor, scores: Tensor, tile: int, margin: int, step: int, scale: int = 2) -> Any:
