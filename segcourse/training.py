@@ -23,6 +23,7 @@ from segcourse.losses import weighted_cross_entropy
 from segcourse.metrics import ConfusionMatrix, boundary_band
 
 Batch = tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Tensor]
+Plan = dict[str, float | str]
 PAUSES = 20
 """How often a training pauses to save its state; every fourth time it validates."""
 
@@ -58,6 +59,7 @@ def train(
     class_weights: Tensor | None = None,
     validation: SegmentationSet | None = None,
     checkpoint: str | Path | None = None,
+    optimizer: type[torch.optim.AdamW] = torch.optim.AdamW,
 ) -> History:
     """Fit a classifier of images or of pixels with AdamW and one cycle of the learning rate: up, then down to zero.
 
@@ -79,6 +81,7 @@ def train(
         validation: what to validate on, about five times in all.
         checkpoint: a file that keeps the state. Where it exists, the training goes on from there, and ends with the
             very numbers that it would have had without the interruption.
+        optimizer: AdamW, or `muon.Muon`, which gets further in few steps.
 
     Raises:
         ValueError: the checkpoint is damaged, or is of another training.
@@ -86,14 +89,13 @@ def train(
     device = next(model.parameters()).device
     generator = Generator().manual_seed(seed)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimizer = torch.optim.AdamW(model.parameters(), learning_rate)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 4))
+    stepper = optimizer(model.parameters(), learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(stepper, learning_rate, total_steps=max(steps, 4))
     weights = None if class_weights is None else class_weights.to(device)
     fast = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     history = History()
-    run = Run(
-        {"steps": steps, "learning_rate": learning_rate, "seed": seed}, model, optimizer, schedule, generator, history
-    )
+    plan: Plan = {"steps": steps, "learning_rate": learning_rate, "seed": seed, "optimizer": optimizer.__name__}
+    run = Run(plan, model, stepper, schedule, generator, history)
     file = None if checkpoint is None else Path(checkpoint)
     pause = max(1, steps // PAUSES)
     bar = tqdm(total=steps, file=sys.stdout, ncols=100, mininterval=1)
@@ -110,9 +112,9 @@ def train(
             with torch.autocast(device.type, torch.bfloat16, enabled=fast):
                 scores = model(inputs)
             loss = weighted_cross_entropy(scores.float(), labels, weights, *pixel_weights)
-            optimizer.zero_grad()
+            stepper.zero_grad()
             loss.backward()
-            optimizer.step()
+            stepper.step()
             schedule.step()
             history.losses.append(loss.item())
             done = len(history.losses)
@@ -132,7 +134,7 @@ def train(
 class Run:
     """A training's state: all that decides how it goes on."""
 
-    plan: dict[str, float]
+    plan: Plan
     model: nn.Module
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
