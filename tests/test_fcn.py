@@ -296,7 +296,7 @@ def test_only_the_next_coarser_stage_will_do():
 
 
 @pytest.mark.parametrize("stride", STRIDES)
-def test_scores_start_at_zero_and_gradients_reach_every_parameter(stride):
+def test_scores_start_at_zero_and_gradients_reach_what_is_learned(stride):
     torch.manual_seed(1)
     model = FCN(stride, 2, 3, width=2, kernel=3, padding=17)
     image = torch.randn(2, 2, 64, 96)
@@ -306,7 +306,8 @@ def test_scores_start_at_zero_and_gradients_reach_every_parameter(stride):
     assert model.score_fr.weight.grad.abs().max() > 0  # so training can begin
     model.zero_grad()
     (randomize(model)(image) * torch.randn(2, 3, 64, 96)).sum().backward()
-    for name, parameter in model.named_parameters():
+    learned = {name: parameter for name, parameter in model.named_parameters() if name != "up.weight"}  # that is fixed
+    for name, parameter in learned.items():
         assert parameter.grad is not None, name
         assert parameter.grad.abs().max() > 0, name
 
@@ -324,3 +325,16 @@ def test_bad_arguments_are_refused_in_words():
             FCN(**{"width": 1, **arguments})
     with pytest.raises(ValueError, match=r"\(N, C, H, W\), got \(3, 8, 8\)"):
         FCN(width=1)(torch.zeros(3, 8, 8))
+
+
+@pytest.mark.parametrize("stride", STRIDES)
+def test_only_upsampling_between_maps_is_learned(stride: int) -> None:
+    """The paper's section 4.3: the last one is fixed to bilinear interpolation."""
+    model = FCN(stride, classes=3, width=2, kernel=3, padding=17)
+    learned = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert {name for name in learned if name.startswith("up")} == {
+        32: set(),
+        16: {"up2.weight"},
+        8: {"up2.weight", "up4.weight"},
+    }[stride]
+    assert "up.weight" in dict(model.named_parameters())  # and is counted, as in the authors' files

@@ -52,8 +52,9 @@ class FCN(nn.Module):
     (8s). As in the network files, a deconvolution leads from all classes to all: 32s has 64·64·21² = 1,806,336 weights
     there, of which bilinear upsampling uses the diagonal, one kernel a class, and leaves the others zero.
 
-    What starts how: score layers at zero (the paper's section 4.3), upsampling as bilinear interpolation, and all of
-    it is learned; the rest as VGG16 does. See `load_vgg` and `from_stage` for what the paper starts from.
+    What starts how: score layers at zero, upsampling as bilinear interpolation, and the rest as VGG16 does. The last
+    upsampling stays as it is; those between the maps are learned (both in the paper's section 4.3). So FCN-32s has no
+    learned upsampling. See `load_vgg` and `from_stage` for what the paper starts from.
 
     Args:
         stride: 32, 16 or 8: the step of the finest score map.
@@ -113,7 +114,7 @@ class FCN(nn.Module):
         if stride < 16:
             self.score_pool3 = _score(4 * width, classes)
             self.up4 = _upsampling(classes, 2)
-        self.up = _upsampling(classes, stride)
+        self.up = _upsampling(classes, stride).requires_grad_(False)
 
     @property
     def offsets(self) -> tuple[int, ...]:
@@ -176,8 +177,8 @@ class FCN(nn.Module):
     def from_stage(self, coarser: "FCN") -> "FCN":
         """Start from the trained network of twice the stride (section 4.2), and return this one.
 
-        All layers that both have are copied; the new skip's scores are zero and the new upsampling is bilinear. What
-        `coarser` learned in its last upsampling is lost.
+        All layers that both have are copied; the new skip's scores are zero and the new upsampling is bilinear. If
+        something has trained the last upsampling of `coarser`, which is fixed, that is lost.
 
         At hand-over the score maps are equal, number for number. The outputs are *nearly* equal, for bilinear
         upsampling twice, by 2 and then by f, is not bilinear upsampling by 2f. The line between two scores is met at
