@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from segcourse.datasets.base import VOID
 from segcourse.exercises import Lesson
+from segcourse.exercises.compare import Mismatch, agree
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, draw_tensor, varied
 from segcourse.exercises.quiz import Option, Question
 
@@ -37,7 +38,7 @@ class _ByHand(TorchFunctionMode):
     ) -> Any:
         name = getattr(func, "__name__", "")
         if "unpool" in name or "with_indices" in name:
-            raise DoneByTorchError("torch does it in one call; here it is to be written without that call")
+            raise DoneByTorchError("PyTorch does it in one call; write it without that call")
         return func(*args, **(kwargs or {}))
 
 
@@ -47,11 +48,18 @@ def _drive_by_hand(answer: Callable[..., Any], case: Case) -> Any:
         return answer(*case.values())
 
 
-def _different_numbers(draw: Draw, shape: Sequence[int]) -> Tensor:
-    """A tensor of different whole numbers, below and above zero, in a drawn order: no maximum is a tie."""
-    value, count = varied(draw), math.prod(shape)
-    order = sorted(range(count), key=lambda _: value.integer(0, 10**6))
-    return torch.tensor(order, dtype=torch.float32).reshape(*shape) - count // 2
+def _different_in_windows(draw: Draw, n: int, channels: int, height: int, width: int) -> Tensor:
+    """A tensor (N, C, H, W) of whole numbers. The four of a 2x2 window differ, but other windows have them too.
+
+    Each window has numbers around a middle of its own, so that some are negative altogether.
+    """
+    value = varied(draw)
+    windows = []
+    for _ in range(n * channels * height * width // 4):
+        low = value.integer(-7, 2)
+        windows.append(sorted(range(low, low + 6), key=lambda _: value.integer(0, 10**6))[:4])
+    maps = torch.tensor(windows, dtype=torch.float32).reshape(n, channels, height // 2, width // 2, 2, 2)
+    return maps.transpose(3, 4).reshape(n, channels, height, width)
 
 
 def _even(draw: Draw, low: int, high: int) -> int:
@@ -79,7 +87,7 @@ def max_pool_with_indices(maps: Tensor) -> tuple[Tensor, Tensor]:
 def _maps_to_pool(draw: Draw) -> Case:
     height, width = _even(draw, 1, 3), _even(draw, 1, 4)
     width += 2 * (width == height)
-    return {"maps": _different_numbers(draw, (draw.integer(1, 2), draw.integer(1, 3), height, width))}
+    return {"maps": _different_in_windows(draw, draw.integer(1, 2), draw.integer(1, 3), height, width)}
 
 
 def _pool_by_gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,6 +98,15 @@ def _pool_by_gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
         (winners,) = torch.autograd.grad(values.sum(), leaf)
     numbers = torch.arange(maps[0, 0].numel(), dtype=torch.double).reshape(maps.shape[2:])
     return values.detach().to(maps.dtype), (4 * F.avg_pool2d(winners * numbers, 2)).round().long()
+
+
+def _values_and_long_indices(expected: Any, got: Any) -> Mismatch | None:
+    """Compare the pair; the indices must be int64, as the unpooling needs them."""
+    mismatch = agree(expected, got)
+    if mismatch is None and got[1].dtype is not torch.int64:
+        kind = str(got[1].dtype).removeprefix("torch.")
+        return Mismatch(f"the numbers are right, but the indices are {kind}; int64 was asked for.")
+    return mismatch
 
 
 def _pool_with(
@@ -128,6 +145,23 @@ def _pool_with_one_channels_indices(maps: Tensor) -> tuple[Tensor, Tensor]:
     return values, indices[:, :1].expand_as(indices)
 
 
+def _pool_short_indices(maps: Tensor) -> tuple[Tensor, Tensor]:
+    values, indices = max_pool_with_indices(maps)
+    return values, indices.int()
+
+
+def _pool_swapped(maps: Tensor) -> tuple[Tensor, Tensor]:
+    values, indices = max_pool_with_indices(maps)
+    return indices, values
+
+
+def _pool_first_equal(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Look each maximum up in its channel: the first number that equals it, in whichever window."""
+    values, _ = max_pool_with_indices(maps)
+    same = maps.flatten(2)[:, :, None] == values.flatten(2)[..., None]  # (N, C, h * w, H * W)
+    return values, same.int().argmax(3).reshape(values.shape)
+
+
 def _pool_lines(maps: Tensor) -> tuple[Tensor, Tensor]:
     n, channels, height, width = maps.shape
     values, place = maps.reshape(n, channels, height // 2, width // 2, 4).max(4)
@@ -146,9 +180,47 @@ MAX_POOL_WITH_INDICES = Exercise(
     oracle=_pool_by_gradient,
     cases=_maps_to_pool,
     examples=({"maps": PRINTED[None, None]},),
+    compare=_values_and_long_indices,
     drive=_drive_by_hand,
     runs=24,
     misconceptions=(
+        Misconception(
+            "by_torch",
+            lambda maps: F.max_pool2d(maps, 2, return_indices=True),
+            "You let PyTorch do it. Here the way to the index is the exercise: write it without `return_indices`.",
+            "Where the maximum was",
+        ),
+        Misconception(
+            "short_indices",
+            _pool_short_indices,
+            "The indices are right, but not int64. `F.max_unpool2d` refuses all other types.",
+            "Where the maximum was",
+        ),
+        Misconception(
+            "swapped",
+            _pool_swapped,
+            "You returned the indices first. Asked for are the values, then the indices.",
+            "Where the maximum was",
+        ),
+        Misconception(
+            "counts_from_one",
+            _pool_with(lambda rows, columns, place, height, width: rows * width + columns + 1),
+            "Your indices are all too large by one. The first pixel has the index 0.",
+            "Where the maximum was",
+        ),
+        Misconception(
+            "height_for_width",
+            _pool_with(lambda rows, columns, place, height, width: rows * height + columns),
+            "You multiplied the row by the height. How many pixels come before the first one of a row?",
+            "Where the maximum was",
+        ),
+        Misconception(
+            "first_equal",
+            _pool_first_equal,
+            "You searched the channel for the maximum's value. The same number may stand in an earlier window; look "
+            "inside the window that the maximum comes from.",
+            "Where the maximum was",
+        ),
         Misconception(
             "local_index",
             _pool_with(lambda rows, columns, place, height, width: place),
@@ -255,7 +327,7 @@ def _values_and_places(draw: Draw) -> Case:
         for j in range(w)
     ]
     return {
-        "values": draw_tensor(draw, (n, channels, h, w), 1, 9),
+        "values": draw_tensor(draw, (n, channels, h, w), -9, 9),
         "indices": torch.tensor(indices).reshape(n, channels, h, w),
         "size": size,
     }
@@ -301,6 +373,26 @@ def _into_the_first_plane(values: Tensor, indices: Tensor, size: Pair) -> Tensor
     return out
 
 
+def _size_swapped(values: Tensor, indices: Tensor, size: Pair) -> Tensor:
+    return unpool(values, indices, (size[1], size[0]))
+
+
+def _divided_by_height(values: Tensor, indices: Tensor, size: Pair) -> Tensor:
+    out = values.new_zeros(*values.shape[:2], *size)
+    n, channels = (torch.arange(count) for count in values.shape[:2])
+    out[n[:, None, None, None], channels[:, None, None], indices // size[0], indices % size[0]] = values
+    return out
+
+
+def _as_if_by_relu(values: Tensor, indices: Tensor, size: Pair) -> Tensor:
+    return unpool(values.clamp(min=0), indices, size)
+
+
+def _sorted_in(values: Tensor, indices: Tensor, size: Pair) -> Tensor:
+    """Write the values in their order at the indices in ascending order, as a mask does."""
+    return unpool(values, indices.flatten(2).sort(2).values.reshape(indices.shape), size)
+
+
 UNPOOL = Exercise(
     name="unpool",
     lesson=STEM,
@@ -322,10 +414,54 @@ UNPOOL = Exercise(
             "indices": torch.tensor([[[[5, 2, 4], [10, 13, 14]], [[1, 7, 9], [11, 12, 14]]]]),
             "size": (3, 5),
         },
+        {
+            "values": torch.tensor([[[[-3.0, -1]]]]),
+            "indices": torch.tensor([[[[1, 6]]]]),
+            "size": (2, 4),
+        },
     ),
     drive=_drive_by_hand,
     runs=24,
     misconceptions=(
+        Misconception(
+            "by_torch",
+            lambda values, indices, size: F.max_unpool2d(values, indices, (2, 2), output_size=size),
+            "You let PyTorch do it. Here the writing is the exercise: do it without `max_unpool2d`.",
+            "Put back where it was",
+        ),
+        Misconception(
+            "negatives_lost",
+            _as_if_by_relu,
+            "Negative values became zeros. Every value goes to its index, whatever its sign: write it, do not compare "
+            "it with what stands there.",
+            "Put back where it was",
+        ),
+        Misconception(
+            "nothing_written",
+            lambda values, indices, size: values.new_zeros(*values.shape[:2], *size),
+            "Your map is zero everywhere. `scatter_` with an underscore writes into the tensor; `scatter` without one "
+            "leaves it as it is and returns a new one.",
+            "Put back where it was",
+        ),
+        Misconception(
+            "size_swapped",
+            _size_swapped,
+            "You exchanged height and width. `size` is (H, W), rows first.",
+            "Put back where it was",
+        ),
+        Misconception(
+            "divided_by_height",
+            _divided_by_height,
+            "You divided the index by the height. It is row · W + column: which number gives the row back?",
+            "Put back where it was",
+        ),
+        Misconception(
+            "order_of_indices",
+            _sorted_in,
+            "The right pixels are filled, but with each other's values. Indices need not rise from one window to the "
+            "next; each value has its own.",
+            "Put back where it was",
+        ),
         Misconception(
             "repeats",
             _nearest,
@@ -430,6 +566,25 @@ def _memory_with(
     return count
 
 
+def _memory_of_one_channel(channels: int, height: int, width: int) -> tuple[int, int, int]:
+    return index_memory(1, height, width)
+
+
+def _memory_by_area(channels: int, height: int, width: int) -> tuple[int, int, int]:
+    windows = channels * math.ceil(height * width / 4)
+    return 4 * channels * height * width, math.ceil(windows / 4), 8 * windows
+
+
+def _memory_packed_by_channel(channels: int, height: int, width: int) -> tuple[int, int, int]:
+    maps, _, long = index_memory(channels, height, width)
+    return maps, channels * index_memory(1, height, width)[1], long
+
+
+def _memory_in_another_order(channels: int, height: int, width: int) -> tuple[int, int, int]:
+    maps, packed, long = index_memory(channels, height, width)
+    return maps, long, packed
+
+
 INDEX_MEMORY = Exercise(
     name="index_memory",
     lesson=STEM,
@@ -442,10 +597,41 @@ INDEX_MEMORY = Exercise(
     cases=_some_maps,
     examples=(
         {"channels": 64, "height": 360, "width": 480},
-        {"channels": 1, "height": 5, "width": 7},
+        {"channels": 2, "height": 5, "width": 6},
         {"channels": 3, "height": 1, "width": 2},
     ),
     misconceptions=(
+        Misconception(
+            "channels_forgotten",
+            _memory_of_one_channel,
+            "You counted one channel. A map has as many numbers, and as many maxima, in each of its channels.",
+            "What remembering costs",
+        ),
+        Misconception(
+            "quarter_of_the_pixels",
+            _memory_by_area,
+            "You took a quarter of the pixels for the number of windows. With odd sizes there are more: round up along "
+            "each axis first, then multiply.",
+            "What remembering costs",
+        ),
+        Misconception(
+            "packed_by_channel",
+            _memory_packed_by_channel,
+            "You rounded up to whole bytes in each channel. The places of all channels are packed together.",
+            "What remembering costs",
+        ),
+        Misconception(
+            "one_byte_a_place",
+            _memory_with(place_bytes=lambda windows: windows),
+            "You gave each place a byte of its own. At 2 bits a place, how many fit into a byte?",
+            "What remembering costs",
+        ),
+        Misconception(
+            "another_order",
+            _memory_in_another_order,
+            "The numbers are right, their order is not: the map, the places at 2 bits, the int64 indices.",
+            "What remembering costs",
+        ),
         Misconception(
             "pooled_map",
             _memory_with(map_bytes=lambda pixels, windows: 4 * windows),
@@ -523,8 +709,12 @@ def decode(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Mod
     return x
 
 
+class ChangedListError(RuntimeError):
+    """An answer took something out of a list that it was handed, or turned the list round."""
+
+
 def _images_and_widths(draw: Draw) -> Case:
-    depth = draw.integer(2, 3)
+    depth = draw.integer(1, 3)  # 1: whoever takes the list from its front is right there, whoever fails for ever is not
     colours = draw.integer(1, 3)
     same = draw.choice((True, False))  # with as many channels everywhere, a wrong order of layers raises no error
     widths = (colours,) * depth if same else tuple(draw.integer(2, 4) for _ in range(depth))
@@ -547,12 +737,14 @@ def _whole_conv(generator: torch.Generator, in_channels: int, out_channels: int)
 
 
 @lru_cache(64)
-def _pairs(widths: tuple[int, ...], seed: int) -> list[tuple[nn.Conv2d, nn.Sequential]]:
-    """Each encoder stage's convolution with its decoder stage; built once for the answer, the truth, the mistakes."""
+def _pairs(widths: tuple[int, ...], seed: int) -> list[tuple[nn.Conv2d, nn.Conv2d]]:
+    """Each encoder stage's convolution with its decoder stage; built once for the answer, the truth, the mistakes.
+
+    No ReLU in the decoder: its maps have negative values, as those of SegNet-Basic.
+    """
     generator = torch.Generator().manual_seed(seed)
     return [
-        (_whole_conv(generator, c_in, c_out), nn.Sequential(_whole_conv(generator, c_out, c_in), nn.ReLU()))
-        for c_in, c_out in pairwise(widths)
+        (_whole_conv(generator, c_in, c_out), _whole_conv(generator, c_out, c_in)) for c_in, c_out in pairwise(widths)
     ]
 
 
@@ -569,7 +761,13 @@ def _drive_decoder(answer: Callable[..., Any], case: Case) -> Any:
             x = x + torch.arange(x[0, 0].numel()).reshape(size) / 2**12
             x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
             remembered.append((indices, size))
-        return answer(x, remembered, [stage for _, stage in reversed(pairs)])
+        stages = [stage for _, stage in reversed(pairs)]
+        given = (list(remembered), list(stages))
+        output = answer(x, remembered, stages)
+    for name, before, after in zip(("remembered", "stages"), given, (remembered, stages)):
+        if [id(one) for one in before] != [id(one) for one in after]:
+            raise ChangedListError(f"the list `{name}` is another afterwards; the caller still needs it as it was")
+    return output
 
 
 def _decode_by_tables(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]) -> Tensor:
@@ -600,8 +798,29 @@ def _enlarged(x: Tensor, indices: Tensor, size: Pair) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
-def _first_indices_for_all(remembered: list[Any]) -> list[Any]:
-    return [remembered[0]] * len(remembered)
+def _decode_popping(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]) -> Tensor:
+    for stage in stages:
+        x = stage(unpool(x, *remembered.pop()))
+    return x
+
+
+def _decode_reversing(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]) -> Tensor:
+    remembered.reverse()
+    return _decoded(order=lambda pairs: pairs)(x, remembered, stages)
+
+
+def _decode_beyond(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]) -> Tensor:
+    for number, stage in enumerate(stages):
+        x = stage(unpool(x, *remembered[len(remembered) - number]))
+    return x
+
+
+def _unpool_by_torch(x: Tensor, indices: Tensor, size: Pair) -> Tensor:
+    return F.max_unpool2d(x, indices, (2, 2), output_size=size)
+
+
+def _unpool_without_size(x: Tensor, indices: Tensor, size: Pair) -> Tensor:
+    return F.max_unpool2d(x, indices, (2, 2))
 
 
 DECODE = Exercise(
@@ -617,6 +836,20 @@ DECODE = Exercise(
     drive=_drive_decoder,
     runs=16,
     misconceptions=(
+        Misconception(
+            "turns_the_list_round",
+            _decode_reversing,
+            "You turned a list round that you were handed: `reverse` changes it for the caller too. `reversed` reads "
+            "it backwards and leaves it as it is.",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
+            "uses_the_list_up",
+            _decode_popping,
+            "You took entries out of a list that you were handed, and the caller has it no longer. Read it backwards "
+            "and leave it as it is.",
+            "Encoder and decoder in pairs",
+        ),
         Misconception(
             "top_left",
             _decoded(up=_nails),
@@ -656,6 +889,47 @@ DECODE = Exercise(
             "Encoder and decoder in pairs",
         ),
         Misconception(
+            "encoder_order_with_torch",
+            _decoded(up=_unpool_by_torch, order=lambda remembered: remembered),
+            "The size that you asked for is not twice that of the map: it belongs to another stage. What was pooled "
+            "last must be unpooled first: in which order did the encoder fill the list?",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
+            "size_left_out",
+            _decoded(up=_unpool_without_size),
+            "You unpooled without the size. PyTorch then takes twice the size of the map, which is wrong where a size "
+            "was odd.",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
+            "always_twice",
+            _decoded(up=_twice_as_large),
+            "You doubled the size of each map. Where the encoder's map had an odd size, that is a row or a column too "
+            "many: `size` tells you.",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
+            "stages_left_out",
+            _decoded(line_up=lambda stages: [nn.Identity() for _ in stages]),
+            "You unpooled, and the stages did not run. Each stage is a module: call it with what was unpooled.",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
+            "relu_added",
+            _decoded(line_up=lambda stages: [nn.Sequential(stage, nn.ReLU()) for stage in stages]),
+            "You put a ReLU after each stage. Whether one is in it is the stage's own affair; SegNet-Basic has "
+            "none there.",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
+            "beyond_the_list",
+            _decode_beyond,
+            "You asked a list for an entry that it does not have. Count by the list's own length; the last entry has "
+            "the number length - 1, or -1.",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
             "one_stage_short",
             _decoded(order=lambda remembered: remembered[:0:-1]),
             "Your decoder stops one stage early: the first encoder stage, the one that saw the image, has a partner "
@@ -676,7 +950,9 @@ DECODE = Exercise(
         "to the size that was remembered with the indices, then run the stage on the result.",
         "for (indices, size), stage in zip(reversed(...), stages): x = ...; after the loop: return x",
     ),
-    property="each stage gets a map that is zero but at its own encoder's maxima, in that encoder's size.",
+    property="each stage gets a map that is zero but at its own encoder's maxima, in that encoder's size. "
+    "(The check builds small networks: `widths` are the channels after each stage of the encoder, `seed` determines "
+    "the weights.)",
 )
 
 
@@ -763,6 +1039,14 @@ def _around_the_edge(mask: Tensor) -> Tensor:
     return near
 
 
+def _near_eight(mask: Tensor) -> Tensor:
+    """Labelled pixels one of whose eight neighbours has another label."""
+    label = mask.double().masked_fill(mask == VOID, math.nan)
+    padded = F.pad(label, (1, 1, 1, 1), value=math.nan)
+    around = padded.unfold(1, 3, 1).unfold(2, 3, 1).flatten(3)  # (N, H, W, 9)
+    return ((around != label[..., None]) & ~around.isnan()).any(3) & (mask != VOID)
+
+
 def _mean_over_images(prediction: Tensor, mask: Tensor) -> float:
     return sum(boundary_error(p[None], m[None]) for p, m in zip(prediction, mask)) / len(mask)
 
@@ -801,6 +1085,32 @@ BOUNDARY_ERROR = Exercise(
             "share_of_all",
             lambda prediction, mask: ((prediction != mask) & _near(mask)).sum().item() / (mask != VOID).sum().item(),
             "You divided by all labelled pixels. How many boundary pixels are there?",
+            "How good are the boundaries",
+        ),
+        Misconception(
+            "share_of_errors",
+            lambda prediction, mask: _boundary_share(_near(mask), (prediction != mask) & (mask != VOID)),
+            "You divided by all wrong pixels: the share of the errors that lie at a boundary. Asked for is the share "
+            "of the boundary pixels that are wrong.",
+            "How good are the boundaries",
+        ),
+        Misconception(
+            "share_of_pixels",
+            lambda prediction, mask: ((prediction != mask) & _near(mask)).sum().item() / mask.numel(),
+            "You divided by all pixels. How many boundary pixels are there?",
+            "How good are the boundaries",
+        ),
+        Misconception(
+            "eight_neighbours",
+            lambda prediction, mask: _boundary_share(prediction != mask, _near_eight(mask)),
+            "You counted diagonal neighbours too. A pixel has four here: left, right, above, below.",
+            "How good are the boundaries",
+        ),
+        Misconception(
+            "arguments_swapped",
+            lambda prediction, mask: boundary_error(mask, prediction),
+            "You looked for boundaries, and for void, in the prediction. Is the order of the arguments right? The "
+            "prediction comes first.",
             "How good are the boundaries",
         ),
         Misconception(
@@ -941,6 +1251,20 @@ def _columns_first(maps: list[Tensor], boxes: list[Box], size: Pair) -> Tensor:
     return aggregate_proposals(maps, [(left, top, right, bottom) for top, left, bottom, right in boxes], size)
 
 
+def _border_included(maps: list[Tensor], boxes: list[Box], size: Pair) -> Tensor:
+    return aggregate_proposals(maps, [(top, left, bottom + 1, right + 1) for top, left, bottom, right in boxes], size)
+
+
+def _heights_and_widths(maps: list[Tensor], boxes: list[Box], size: Pair) -> Tensor:
+    corners = [(top, left, top + bottom, left + right) for top, left, bottom, right in boxes]
+    return aggregate_proposals(maps, corners, size)
+
+
+def _all_at_the_corner(maps: list[Tensor], boxes: list[Box], size: Pair) -> Tensor:
+    corners = [(0, 0, bottom - top, right - left) for top, left, bottom, right in boxes]
+    return aggregate_proposals(maps, corners, size)
+
+
 AGGREGATE_PROPOSALS = Exercise(
     name="aggregate_proposals",
     lesson=STEM,
@@ -959,6 +1283,11 @@ AGGREGATE_PROPOSALS = Exercise(
             ],
             "boxes": [(0, 0, 2, 2), (1, 1, 2, 4)],
             "size": (2, 5),
+        },
+        {  # a map of one pixel fits into any slice: boxes that are misread raise no error, and can be told apart
+            "maps": [torch.tensor([[[4.0]], [[-2.0]]]), torch.tensor([[[3.0]], [[5.0]]])],
+            "boxes": [(0, 0, 1, 1), (1, 2, 2, 3)],
+            "size": (4, 5),
         },
     ),
     runs=24,
@@ -1004,6 +1333,32 @@ AGGREGATE_PROPOSALS = Exercise(
             "columns_first",
             _columns_first,
             "You read the boxes as (left, top, right, bottom). Rows come first here: (top, left, bottom, right).",
+            "Proposals, put together",
+        ),
+        Misconception(
+            "border_included",
+            _border_included,
+            "You took bottom and right for the last row and column inside. They are the first ones outside, as the end "
+            "of a Python slice is.",
+            "Proposals, put together",
+        ),
+        Misconception(
+            "heights_and_widths",
+            _heights_and_widths,
+            "You read the boxes as (top, left, height, width). The last two are places too: bottom and right.",
+            "Proposals, put together",
+        ),
+        Misconception(
+            "all_at_the_corner",
+            _all_at_the_corner,
+            "You pasted every map at the upper left of the image. Top and left say where it belongs.",
+            "Proposals, put together",
+        ),
+        Misconception(
+            "max_pair",
+            lambda maps, boxes, size: tuple(_canvases(maps, boxes, size).max(0)),
+            "You returned what `.max(0)` gives: the largest values and which canvas each came from. Asked for are the "
+            "values.",
             "Proposals, put together",
         ),
         Misconception(
@@ -1124,16 +1479,16 @@ QUIZ = (
     Question(
         "two_stages",
         STEM,
-        "What does DeconvNet's first training stage see that its second does not?",
+        "What is a training example of DeconvNet's first stage?",
         (
             Option(
-                "Easier examples: one object, centred in its crop, all else background.",
-                "The second stage has objects off the centre, of any size, and all classes labelled.",
+                "A crop around one object, all else labelled as background.",
+                "The class is always in the middle, at the same scale: an easy beginning.",
                 right=True,
             ),
-            Option("Whole images.", "Neither stage does: both see crops around objects."),
-            Option("Low resolution.", "Both see crops of the same size in pixels."),
-            Option("Only the encoder's layers.", "The whole network is trained in both."),
+            Option("A crop by a proposal, every class in it labelled.", "That is the second stage."),
+            Option("A whole image, resized to 224x224.", "Neither stage sees whole images: both see crops."),
+            Option("A crop of fewer pixels than in the second stage.", "Both stages see crops of the same size."),
         ),
     ),
 )

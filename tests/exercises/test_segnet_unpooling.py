@@ -84,8 +84,9 @@ def memory_with_floats(channels, height, width):
 
 
 def decode_by_popping(x, remembered, stages):
+    left = list(remembered)
     for stage in stages:
-        indices, size = remembered.pop()
+        indices, size = left.pop()
         x = F.max_unpool2d(x, indices, 2, output_size=size)
         x = stage(x)
     return x
@@ -187,6 +188,31 @@ def pool_positive_maps(maps):
     return pool_by_four_slices(maps.clamp(min=0))
 
 
+def pool_with_short_indices(maps):
+    values, indices = pool_by_four_slices(maps)
+    return values, indices.to(torch.int32)
+
+
+def pool_by_searching(maps):
+    """The first pixel of the channel that equals the maximum."""
+    values, indices = pool_by_four_slices(maps)
+    for image, places, found in zip(maps, indices, values):
+        for channel, place, value in zip(image, places, found):
+            flat = channel.flatten().tolist()
+            place.copy_(torch.tensor([flat.index(v) for v in value.flatten().tolist()]).view_as(place))
+    return values, indices
+
+
+def unpool_positive_values(values, indices, size):
+    return unpool_by_offsets(values.clamp(min=0), indices, size)
+
+
+def unpool_by_the_larger(values, indices, size):
+    flat = torch.zeros(*values.shape[:2], size[0] * size[1])
+    flat.scatter_reduce_(2, indices.flatten(2), values.flatten(2), "amax")
+    return flat.unflatten(2, size)
+
+
 def unpool_by_torch(values, indices, size):
     return F.max_unpool2d(values, indices, 2, output_size=size)
 
@@ -207,6 +233,52 @@ def decode_without_size(x, remembered, stages):
     return x
 
 
+def decode_after_reversing(x, remembered, stages):
+    remembered.reverse()
+    for (indices, size), stage in zip(remembered, stages):
+        x = stage(unpool_by_offsets(x, indices, size))
+    return x
+
+
+def decode_using_up(x, remembered, stages):
+    for stage in stages:
+        x = stage(unpool_by_offsets(x, *remembered.pop()))
+    return x
+
+
+def decode_using_up_stages(x, remembered, stages):
+    for indices, size in remembered[::-1]:
+        x = stages.pop(0)(unpool_by_offsets(x, indices, size))
+    return x
+
+
+def decode_with_relu(x, remembered, stages):
+    for (indices, size), stage in zip(remembered[::-1], stages):
+        x = F.relu(stage(unpool_by_offsets(x, indices, size)))
+    return x
+
+
+def decode_with_relu_at_the_end(x, remembered, stages):
+    return F.relu(decode_by_counting(x, remembered, stages))
+
+
+def decode_in_encoder_order(x, remembered, stages):
+    for (indices, size), stage in zip(remembered, stages):
+        x = stage(F.max_unpool2d(x, indices, 2, output_size=size))
+    return x
+
+
+def decode_five_stages(x, remembered, stages):
+    for i in range(5):
+        indices, size = remembered[4 - i]
+        x = stages[i](F.max_unpool2d(x, indices, 2, output_size=size))
+    return x
+
+
+def decode_that_always_fails(x, remembered, stages):
+    raise ValueError("some other mistake")
+
+
 def boundary_in_the_first_image(prediction, mask):
     return boundary_with_numbers(prediction[:1], mask[:1])
 
@@ -217,6 +289,47 @@ def boundary_counting_wrong_pixels(prediction, mask):
 
 def aggregate_two(maps, boxes, size):
     return aggregate_in_place(maps[:2], boxes[:2], size)
+
+
+def aggregate_with_the_border(maps, boxes, size):
+    """Reads bottom and right as the last row and column inside."""
+    out = torch.zeros(len(maps), len(maps[0]), *size)
+    for canvas, scores, (top, left, bottom, right) in zip(out, maps, boxes):
+        canvas[:, top : bottom + 1, left : right + 1] = scores
+    return out.amax(0)
+
+
+def aggregate_that_always_fails(maps, boxes, size):
+    return torch.stack(maps).amax(0).reshape(3, 1000)
+
+
+@pytest.mark.parametrize(
+    ("name", "answer", "named"),
+    [
+        ("max_pool_with_indices", pool_by_torch, "by_torch"),
+        ("max_pool_with_indices", pool_with_short_indices, "short_indices"),
+        ("max_pool_with_indices", pool_by_searching, "first_equal"),
+        ("unpool", unpool_by_torch, "by_torch"),
+        ("unpool", unpool_positive_values, "negatives_lost"),
+        ("unpool", unpool_by_the_larger, "negatives_lost"),
+        ("decode", decode_after_reversing, "turns_the_list_round"),
+        ("decode", decode_using_up, "uses_the_list_up"),
+        ("decode", decode_using_up_stages, "uses_the_list_up"),
+        ("decode", decode_with_relu, "relu_added"),
+        ("decode", decode_with_relu_at_the_end, None),
+        ("decode", decode_in_encoder_order, "encoder_order_with_torch"),
+        ("decode", decode_five_stages, "beyond_the_list"),
+        ("decode", decode_that_always_fails, None),
+        ("aggregate_proposals", aggregate_with_the_border, "border_included"),
+        ("aggregate_proposals", aggregate_that_always_fails, None),
+    ],
+)
+def test_other_ways_to_the_same_mistake_get_its_name(name: str, answer, named: str | None, monkeypatch) -> None:
+    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
+    for seed in range(4):
+        verdict = judged(EXERCISES[name], answer, seed)
+        assert verdict.outcome is Outcome.NOT_YET, seed
+        assert (verdict.misconception and verdict.misconception.id) == named, seed
 
 
 @pytest.mark.parametrize(
