@@ -150,7 +150,7 @@ def test_stages_are_the_networks_own() -> None:
         assert torch.equal(model.score(maps["merged 0"][None]), model(image))
     assert list(maps) == ["down 0", "down 1", "bottom", "up 1", "merged 1", "up 0", "merged 0"]
     figure = figures.features_figure(model, image)
-    assert "its crop, handed across, 24×40" in texts(figure)
+    assert "its crop, 24×40" in texts(figure)
     skip, crop = (axes.get_images()[0].get_array() for axes in figure.axes[:2])
     assert np.array_equal(skip[16:-16, 16:-16], crop)
     drawn(figure)

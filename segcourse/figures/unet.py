@@ -285,7 +285,7 @@ def features_figure(model: UNet, image: Tensor) -> Figure:
         skip, below, merged = (maps[f"{kind} {level}"] for kind in ("down", "up", "merged"))
         top, left = ((n - m) // 2 for n, m in zip(skip.shape, below.shape))
         crop = skip[top : top + below.shape[0], left : left + below.shape[1]]
-        titles = ("on the way down", "its crop, handed across", "from below", "after merging")
+        titles = ("way down", "its crop", "from below", "merged")
         for place, title, found in zip(axes[level], titles, (skip, crop, below, merged)):
             _picture(place, found, f"{title}, {found.shape[0]}×{found.shape[1]}", colours="viridis")
         frame = Rectangle((left - 0.5, top - 0.5), below.shape[1], below.shape[0], fill=False, edgecolor="white")
