@@ -710,7 +710,7 @@ show(field_on_picture(astronaut()[:256, 96:352], squares, squared), words)
 # %% [markdown]
 # **What training does to it depends on the task.** Luo et al. saw it grow. We trained eight 3x3 layers (effective 13.5 to
 # 13.9 before) to label coloured blobs, three times each. With little noise a pixel's own colour decides, and it shrank to
-# 10.1, 10.2 and 11.2. With heavy noise the neighbours are needed, and it stayed: 13.7, 13.8 and 13.9. (The script is
+# 10.1, 10.4 and 11.2. With heavy noise the neighbours are needed, and it stayed: 13.6, 13.7 and 14.1. (The script is
 # `benchmarks/experiments/01_effective_field_in_training.py`.)
 #
 # ## What slides often get wrong
