@@ -148,12 +148,12 @@ def test_telling_boxes_fit_the_objects() -> None:
 
 def test_proposals_are_drawn_with_their_labels() -> None:
     things = figures.things_only(DATA)
-    boxes = [(0, 0, 20, 20), (10, 30, 34, 54)]
+    boxes = {"tree": (0, 0, 20, 20), "none": (10, 30, 34, 54)}
     said = torch.randint(0, 5, (2, 16, 16), generator=torch.Generator().manual_seed(0))
     named = {"together": things.masks[1].where(things.masks[1] != VOID, 0), "truth": things.masks[1]}
     figure = figures.proposals_figure(things, 1, boxes, said, 16, named)
     titles = {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
-    assert {"20×20", "24×24", "together", "truth"} <= titles.keys()
+    assert {"tree, 20×20", "none, 24×24", "together", "truth"} <= titles.keys()
     assert np.array_equal(titles["truth"].get_images()[0].get_array(), things.colourize(things.masks[1]))
     frames = [(p.get_xy(), p.get_width(), p.get_height()) for p in figure.axes[0].patches]
     assert frames == [((-0.5, -0.5), 20, 20), ((29.5, 9.5), 24, 24)]

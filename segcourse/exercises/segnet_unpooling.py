@@ -762,9 +762,11 @@ def _drive_decoder(answer: Callable[..., Any], case: Case) -> Any:
             x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
             remembered.append((indices, size))
         stages = [stage for _, stage in reversed(pairs)]
-        given = (list(remembered), list(stages))
+        handed: list[tuple[str, list[Any], list[Any]]] = [
+            ("remembered", list(remembered), remembered), ("stages", list(stages), stages),
+        ]  # fmt: skip
         output = answer(x, remembered, stages)
-    for name, before, after in zip(("remembered", "stages"), given, (remembered, stages)):
+    for name, before, after in handed:
         if [id(one) for one in before] != [id(one) for one in after]:
             raise ChangedListError(f"the list `{name}` is another afterwards; the caller still needs it as it was")
     return output

@@ -224,14 +224,14 @@ def things_only(data: SegmentationSet) -> SegmentationSet:
 
 
 def proposals_figure(
-    data: SegmentationSet, index: int, boxes: Sequence[Box], labels: Tensor, side: int, named: Mapping[str, Tensor]
+    data: SegmentationSet, index: int, boxes: Mapping[str, Box], labels: Tensor, side: int, named: Mapping[str, Tensor]
 ) -> Figure:
     """Draw a scene with some proposals, their crops with the labels that a network gave them, and whole label maps.
 
     Args:
         data: gives classes and colours.
         index: which scene.
-        boxes: the proposals that are shown, up to five.
+        boxes: title -> proposal, up to five.
         labels: (boxes, side, side), what was said of each.
         side: of the crops in pixels.
         named: title -> label map (H, W).
@@ -246,7 +246,7 @@ def proposals_figure(
     whole = above.subplots(1, 1 + len(named))
     _picture(whole[0], as_bytes(image), "the scene and some of its proposals")
     colours = [OKABE_ITO[name] for name in ("vermilion", "blue", "yellow", "purple", "green")]
-    for (top, left, bottom, right), colour in zip(boxes, colours):
+    for (top, left, bottom, right), colour in zip(boxes.values(), colours):
         whole[0].add_patch(
             Rectangle((left - 0.5, top - 0.5), right - left, bottom - top, fill=False, edgecolor=colour, linewidth=2)
         )
@@ -254,8 +254,9 @@ def proposals_figure(
         _picture(axes, data.colourize(panel), title)
         name_regions(axes, np.where(panel.numpy() == 0, -1, panel.numpy()), data.classes)
     grid = below.subplots(2, len(boxes))
-    for axes, box, said, colour in zip(grid.T, boxes, labels, colours):
-        _picture(axes[0], as_bytes(crop(image, box, side).clamp(0, 1)), f"{box[2] - box[0]}×{box[3] - box[1]}")
+    for axes, (title, box), said, colour in zip(grid.T, boxes.items(), labels, colours):
+        size = f"{box[2] - box[0]}×{box[3] - box[1]}"
+        _picture(axes[0], as_bytes(crop(image, box, side).clamp(0, 1)), f"{title}, {size}")
         _picture(axes[1], data.colourize(said), "")
         for place in axes:
             place.spines[:].set(visible=True, color=colour, linewidth=3)
