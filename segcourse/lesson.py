@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -66,11 +67,11 @@ class _Tool:
         raise AttributeError(f"there is no {self._kind} {name!r}.{suggestion}")
 
 
-class _Forgiving:
+class _Forgiving(ABC):
     """A call that also happens when the brackets were forgotten and the cell's last line shows the object."""
 
-    def __call__(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __call__(self) -> None: ...
 
     def _ipython_display_(self) -> None:
         self()

@@ -24,6 +24,8 @@ from segcourse.exercises.exercise import Case, Exercise
 
 PRINTED = 300
 """How many characters of what an answer prints are kept."""
+UNWRITTEN = "not written yet"
+"""The kind of problem that a bare `raise NotImplementedError` is."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,7 @@ def run_here(exercise: Exercise, answer: Callable[..., Any], limited: bool = Tru
         except BaseException as error:
             return Ran(
                 problem=explain_error(error, answer),
-                kind=type(error).__name__,
+                kind=UNWRITTEN if isinstance(error, NotImplementedError) and not str(error) else type(error).__name__,
                 printed=output.getvalue(),
             )
         warned = str(caught[0].message)[:PRINTED] if caught else ""

@@ -70,6 +70,17 @@ def test_dots_are_not_attempted(dots) -> None:
     assert verdict(lambda image, factor: dots).outcome is Outcome.NOT_ATTEMPTED
 
 
+def test_a_stub_that_raises_is_not_attempted_but_what_torch_cannot_do_is_a_mistake() -> None:
+    def stub(image, factor):
+        raise NotImplementedError
+
+    def in_torch(image, factor):
+        raise NotImplementedError("\"grid_sampler\" not implemented for 'Long'")
+
+    assert verdict(stub).outcome is Outcome.NOT_ATTEMPTED
+    assert "not implemented for 'Long'" in words(in_torch)
+
+
 def test_same_seed_same_cases_and_fresh_ones_otherwise() -> None:
     assert repr(SCALE.draw_cases(5)) == repr(SCALE.draw_cases(5)) != repr(SCALE.draw_cases(6))
 
