@@ -22,7 +22,7 @@ from segcourse.exercises.guard import UNWRITTEN, Ran, run_here
 T = TypeVar("T")
 
 CHECK_SECONDS = 1.0
-"""After this CPU time no further case is begun, once LEAST_CASES were run. A busy machine tries as many as an idle one."""
+"""After this CPU time, which a busy machine does not lengthen, no further case is begun once LEAST_CASES were run."""
 LEAST_CASES = 12
 SHRINK_SECONDS = 0.7
 
