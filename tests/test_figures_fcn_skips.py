@@ -12,6 +12,7 @@ from segcourse.figures import fcn_skips as figures
 from segcourse.metrics import boundary_band
 from segcourse.models.fcn import FCN, Grid
 from segcourse.plots import png
+from segcourse.training import History
 
 DATA = streets("val", 2, size=(48, 80))
 
@@ -157,6 +158,17 @@ def test_both_ways_agree_halfway_between_scores() -> None:
     assert ((once - twice)[..., near < 1].abs() > 1e-3).any()
 
 
+def test_stages_are_drawn_one_after_the_other() -> None:
+    histories = {"first": History([3.0] * 30), "second": History([2.0, 1.0]), "third": History([1.0])}
+    figure = figures.stages_figure(histories)
+    lines = {line.get_label(): line for line in figure.axes[0].lines}
+    assert [min(lines[name].get_xdata()) for name in histories] == [1, 31, 33]
+    assert list(lines["second"].get_xdata()) == [31, 32]
+    assert list(lines["second"].get_ydata()) == [2.0, 1.5]
+    assert figure.axes[0].get_xlim() == (0, 33)
+    drawn(figure)
+
+
 def test_maps_lie_where_their_units_do() -> None:
     grids = figures.unit_grids(MODEL)
     maps = figures.feature_maps(MODEL, IMAGE)
@@ -187,6 +199,8 @@ def test_scores_and_contributions_are_those_of_the_classes_named() -> None:
     arrays = [axes.get_images()[0].get_array() for axes in figure.axes if axes.get_images()]
     assert np.allclose(arrays[4], sum(arrays[1:4]), atol=1e-4)
     assert [axes.get_title() for axes in figure.axes[:5]] == ["scene", "fc7", "pool4", "pool3", "sum"]
+    largest = [f"up to ±{abs(array).max():.2g}" for array in arrays[1:5]]
+    assert [axes.get_xlabel() for axes in figure.axes[1:5]] == largest
     drawn(figure)
 
 

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from segcourse.exercises import Lesson
+from segcourse.exercises.compare import Mismatch, agree
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, draw_tensor, varied
 from segcourse.exercises.quiz import Option, Question
 from segcourse.models.fcn import crop, set_bilinear
@@ -141,6 +142,37 @@ LABEL_PIXELS = Exercise(
             "holds the classes?",
             "A score at every pixel",
         ),
+        Misconception(
+            "largest_over_columns",
+            lambda features, weight, bias, factor: _enlarge(_scores(features, weight, bias), factor).argmax(-1),
+            "You took the largest along the last axis: it says which column of the image scores highest. Which axis "
+            "holds the classes?",
+            "A score at every pixel",
+        ),
+        Misconception(
+            "smallest_score",
+            lambda features, weight, bias, factor: _enlarge(_scores(features, weight, bias), factor).argmin(1),
+            "You took the class with the *smallest* score. A score says how much speaks for a class.",
+            "A score at every pixel",
+        ),
+        Misconception(
+            "values_of_the_largest",
+            lambda features, weight, bias, factor: _enlarge(_scores(features, weight, bias), factor).amax(1),
+            "These are the largest scores themselves. The label says *which* class has it: its number.",
+            "A score at every pixel",
+        ),
+        Misconception(
+            "values_and_labels",
+            lambda features, weight, bias, factor: tuple(_enlarge(_scores(features, weight, bias), factor).max(1)),
+            "`max` along an axis returns two tensors, the values and the indices. Only the indices are labels.",
+            "A score at every pixel",
+        ),
+        Misconception(
+            "factor_of_the_example",
+            lambda features, weight, bias, factor: label_pixels(features, weight, bias, 4),
+            "You always enlarge by 4, as in the example. The number of pixels is given as `factor`.",
+            "A score at every pixel",
+        ),
     ),
     hints=(
         "Three steps: from C features a place to K scores, from few places to many, from K scores to a label. The "
@@ -178,13 +210,34 @@ def _scores_and_masks(draw: Draw) -> Case:
 
 
 def _cross_entropy_by_loops(scores: Tensor, masks: Tensor) -> Tensor:
-    """One pixel after the other, in Python's numbers."""
+    """One pixel after the other: how much more speaks for the others, from differences of scores in float64."""
     losses = []
     for n, i, j in (masks != VOID).nonzero().tolist():
-        at_pixel = scores[n, :, i, j].tolist()
-        total = sum(math.exp(s) for s in at_pixel)
-        losses.append(math.log(total) - at_pixel[int(masks[n, i, j])])
-    return torch.tensor(sum(losses) / len(losses))
+        at_pixel = scores[n, :, i, j].double()
+        losses.append(sum(torch.exp(s - at_pixel[int(masks[n, i, j])]) for s in at_pixel).log())
+    return torch.stack(losses).mean().float()
+
+
+class NoGradientError(Exception):
+    """A loss that nothing can learn from."""
+
+
+def _drive_loss(answer: Callable[..., Any], case: Case) -> Any:
+    """Return the loss as plain data, once a gradient has come back from it to the scores."""
+    scores = case["scores"].requires_grad_()
+    loss = answer(scores, case["masks"])
+    if not isinstance(loss, Tensor) or loss.dim() > 0:
+        return loss.detach() if isinstance(loss, Tensor) else loss
+    if loss.requires_grad:
+        loss.backward()
+    if scores.grad is None:
+        raise NoGradientError("`backward` finds no way from the result back to the scores")
+    return loss.detach()
+
+
+def _mean_log(log_p: Tensor, masks: Tensor) -> Tensor:
+    """The loss by the mistake of looking every label up, 255 included."""
+    return -log_p.gather(1, masks[:, None])[:, 0][masks != VOID].mean()
 
 
 def _picked(log_p: Tensor, masks: Tensor) -> Tensor:
@@ -214,14 +267,59 @@ PIXEL_CROSS_ENTROPY = Exercise(
     reference=pixel_cross_entropy,
     oracle=_cross_entropy_by_loops,
     cases=_scores_and_masks,
+    drive=_drive_loss,
     runs=30,
     examples=(
         {
             "scores": torch.tensor([[[[0.0, 0.0, 2.0]], [[0.0, 1.0, 2.0]]]]),
             "masks": torch.tensor([[[0, 1, VOID]]]),
         },
+        {  # e to the power of these is too large for float32
+            "scores": torch.tensor([[[[95.0, 99.0]], [[97.0, 96.0]], [[96.0, 100.0]]]]),
+            "masks": torch.tensor([[[0, 1]]]),
+        },
     ),
     misconceptions=(
+        Misconception(
+            "gradient_lost",
+            lambda scores, masks: pixel_cross_entropy(scores.detach(), masks),
+            "No gradient flows from your result to the scores, so nothing can learn from it. Something on the way "
+            "makes plain numbers: `.item()`, `.detach()`, `.data`, `torch.tensor(...)` or `torch.no_grad()`.",
+            "A loss at every pixel",
+        ),
+        Misconception(
+            "number_returned",
+            lambda scores, masks: pixel_cross_entropy(scores, masks).item(),
+            "You returned a plain number. A gradient can only flow from a tensor: leave out `.item()` or `float(...)`.",
+            "A loss at every pixel",
+        ),
+        Misconception(
+            "exponentials_overflow",
+            lambda scores, masks: _nll((scores.exp() / scores.exp().sum(1, keepdim=True)).log(), masks),
+            "Your loss is right for small scores and nan for large ones: e to the power of 100 is more than a float32 "
+            "can hold. `log_softmax` first subtracts the largest score, which changes no probability.",
+            "A loss at every pixel",
+        ),
+        Misconception(
+            "void_looked_up",
+            lambda scores, masks: _mean_log(scores.log_softmax(1), masks),
+            "You looked up class 255. There is no such class: give void pixels some valid index for the look-up, and "
+            "leave them out of the mean.",
+            "A loss at every pixel",
+        ),
+        Misconception(
+            "void_as_the_last_class",
+            lambda scores, masks: pixel_cross_entropy(scores, masks.clamp(max=scores.shape[1] - 1)),
+            "You gave void pixels the last class and learned them like all others. Nobody said that they are of it.",
+            "A loss at every pixel",
+        ),
+        Misconception(
+            "logarithm_to_base_two",
+            lambda scores, masks: pixel_cross_entropy(scores, masks) / math.log(2),
+            "You took the logarithm to base 2. The natural one is asked for: the example's first pixel has the loss "
+            "0.693.",
+            "A loss at every pixel",
+        ),
         Misconception(
             "void_as_a_class",
             lambda scores, masks: -_picked(scores.log_softmax(1), masks).mean(),
@@ -340,21 +438,61 @@ def _offset_by_extents(layers: Triples, kernel: int) -> int:
     return (first + last - (kernel - 1)) // 2
 
 
+def _whole(expected: int, got: Any) -> Mismatch | None:
+    """Compare, and refuse a float with the right value: it can be no end of a slice."""
+    number = got.item() if isinstance(got, Tensor) and got.dim() == 0 else got
+    if isinstance(number, float):
+        return agree(expected, got) or Mismatch(f"it returned the float {number:g}; a whole number was expected.")
+    return agree(expected, got)
+
+
 def _offset_with(
     each: Callable[[int, int, int, int], float] = lambda k, padding, step, stride: ((k - 1) / 2 - padding) * step,
     grow: Callable[[int, int], int] = lambda step, stride: step * stride,
     up: Callable[[int], float] = lambda kernel: (kernel - 1) / 2,
-) -> Callable[[Triples, int], int]:
+) -> Callable[[Triples, int], float]:
     """A wrong walk: what a layer adds to the centre, how the step grows, what the deconvolution takes back."""
 
-    def offset(layers: Triples, kernel: int) -> int:
+    def offset(layers: Triples, kernel: int) -> float:
         centre, step = 0.0, 1
         for k, stride, padding in layers:
             centre += each(k, padding, step, stride)
             step = grow(step, stride)
-        return math.floor(centre - up(kernel))
+        return centre - up(kernel)
 
     return offset
+
+
+ROUNDINGS: dict[str, Callable[[float], float]] = {
+    "": int,
+    "_floored": math.floor,
+    "_rounded": round,
+    "_as_a_float": float,
+}
+"""How students make a whole number of a wrong half; the first is the course's own way."""
+
+
+def _however_rounded(
+    id: str, wrong: Callable[[Triples, int], float], says: str, ways: Sequence[str] = tuple(ROUNDINGS)
+) -> list[Misconception]:
+    """The same mistake with each of some ways to round."""
+    return [
+        Misconception(
+            id + way,
+            lambda layers, kernel, whole=ROUNDINGS[way]: whole(wrong(layers, kernel)),
+            says,
+            "Where the maps lie",
+        )
+        for way in ways
+    ]
+
+
+def _always_whole(id: str, wrong: Callable[[Triples, int], float], says: str) -> Misconception:
+    return Misconception(id, lambda layers, kernel: int(wrong(layers, kernel)), says, "Where the maps lie")
+
+
+HALF = "You rounded the middle of even kernels. The middle of two units lies *between* them, and after more poolings "
+HALF += "the halves add up."
 
 
 CROP_OFFSET = Exercise(
@@ -371,69 +509,109 @@ CROP_OFFSET = Exercise(
         {"layers": [(3, 1, 1), (3, 1, 1), (3, 1, 1), (2, 2, 0), (7, 1, 0)], "kernel": 4},
         {"layers": [(3, 1, 1), (2, 2, 0), (1, 1, -5)], "kernel": 4},
         {"layers": [(3, 1, 9), (2, 2, 0), (3, 1, 1), (2, 2, 0)], "kernel": 8},
+        {"layers": [(3, 2, 1), (2, 2, 0)], "kernel": 9},  # in the wrong order these two begin at a half,
+        {"layers": [(3, 2, 1), (2, 2, 0)], "kernel": 7},  # which each way to round takes elsewhere
     ),
+    compare=_whole,
     misconceptions=(
         Misconception(
+            "float_returned",
+            lambda layers, kernel: float(crop_offset(layers, kernel)),
+            "The value is right, but it is a float, such as 5.0. It will be the end of a slice, and those are whole "
+            "numbers: what turns 5.0 into 5?",
+            "Exercise: the crop offset (3 points)",
+        ),
+        _always_whole(
             "padding_forgotten",
             _offset_with(each=lambda k, padding, step, stride: (k - 1) / 2 * step),
             "You left the padding out. Padding puts units before the first one, so the first window begins earlier.",
-            "Where the maps lie",
         ),
-        Misconception(
+        _always_whole(
+            "padding_added",
+            _offset_with(each=lambda k, padding, step, stride: ((k - 1) / 2 + padding) * step),
+            "You added the padding. It puts units *before* the first one: to which side does the first window move?",
+        ),
+        *_however_rounded(
             "steps_forgotten",
             _offset_with(each=lambda k, padding, step, stride: (k - 1) / 2 - padding),
             "You added each layer's shift as it is. After a pooling, one unit of the smaller map is two units of the "
             "map you count in.",
-            "Where the maps lie",
         ),
-        Misconception(
+        *_however_rounded(
             "own_stride_counted",
             _offset_with(each=lambda k, padding, step, stride: ((k - 1) / 2 - padding) * step * stride),
             "You let a layer's own stride stretch its shift. The first window lies where it lies however far away "
             "the second one is: which strides count?",
-            "Where the maps lie",
         ),
-        Misconception(
+        *_however_rounded(
+            "layers_reversed",
+            lambda layers, kernel: _offset_with()(layers[::-1], kernel),
+            "You went through the layers from the last to the first while the step grew. The step grows on the way "
+            "down: begin with the layer that reads the map.",
+        ),
+        *_however_rounded(
             "upsampling_forgotten",
             _offset_with(up=lambda kernel: 0),
             "You stopped at the coarse unit. The upsampling stamps a whole kernel around it, and the upsampled map "
             "begins where the first stamp begins.",
-            "Where the maps lie",
         ),
-        Misconception(
+        *_however_rounded(
             "whole_kernel_back",
             _offset_with(up=lambda kernel: kernel - 1),
             "You went back by the whole kernel of the upsampling. Its stamp lies around the coarse unit, half of it "
             "on each side.",
-            "Where the maps lie",
         ),
-        Misconception(
+        *_however_rounded(
             "half_kernel_back",
             _offset_with(up=lambda kernel: kernel / 2),
             "You are off by one half or by one: you went back by half the upsampling's kernel. From the first to the "
             "middle of k units it is not k/2 steps; count them for k = 3.",
-            "Where the maps lie",
         ),
-        Misconception(
-            "centres_rounded",
+        _always_whole(
+            "centres_rounded_up",
             _offset_with(each=lambda k, padding, step, stride: (k // 2 - padding) * step, up=lambda k: k // 2),
-            "You rounded the middle of even kernels: k // 2. The middle of two units lies *between* them, and after "
-            "more poolings the halves add up.",
-            "Where the maps lie",
+            HALF,
         ),
-        Misconception(
+        _always_whole(
+            "centres_rounded_down",
+            _offset_with(
+                each=lambda k, padding, step, stride: ((k - 1) // 2 - padding) * step, up=lambda k: (k - 1) // 2
+            ),
+            HALF,
+        ),
+        *_however_rounded(
+            "layers_rounded_up",
+            _offset_with(each=lambda k, padding, step, stride: (k // 2 - padding) * step),
+            HALF,
+            ("", "_as_a_float"),
+        ),
+        *_however_rounded(
+            "layers_rounded_down",
+            _offset_with(each=lambda k, padding, step, stride: ((k - 1) // 2 - padding) * step),
+            HALF,
+            ("", "_floored", "_as_a_float"),
+        ),
+        _always_whole(
             "kernels_forgotten",
             _offset_with(each=lambda k, padding, step, stride: -padding * step, up=lambda kernel: 0),
             "You only followed the padding: where the first windows begin. What a unit stands for is the *middle* of "
             "its window.",
-            "Where the maps lie",
         ),
-        Misconception(
+        _always_whole(
             "other_way_round",
             lambda layers, kernel: -crop_offset(layers, kernel),
             "The number is right, the sign is not. Positive means: the upsampled map begins later, so many units of "
             "the finer map come before it.",
-            "Where the maps lie",
+        ),
+        _always_whole(
+            "sign_lost",
+            lambda layers, kernel: abs(crop_offset(layers, kernel)),
+            "You took the sign away. An upsampled map may begin before the map, and the number is negative then.",
+        ),
+        _always_whole(
+            "cut_at_zero",
+            lambda layers, kernel: max(0, crop_offset(layers, kernel)),
+            "You return 0 where the number is negative. It says by how much the upsampled map begins *before* the map.",
         ),
     ),
     hints=(
@@ -470,6 +648,15 @@ def _two_score_maps(draw: Draw) -> Case:
         "weight": _whole_numbers(draw, (classes, classes, kernel, kernel), -2, 3),
         "offset": offset,
     }
+
+
+def _example(room: int, kernel: int) -> Case:
+    """Two maps with so many units too many at each far end; the offset is 2."""
+    generator = torch.Generator().manual_seed(kernel)
+    rows, columns = 4 - 2 + kernel + 2 + room, 6 - 2 + kernel + 2 + room
+    shapes = {"score": (1, 2, 2, 3), "skip_score": (1, 2, rows, columns), "weight": (2, 2, kernel, kernel)}
+    maps = {name: torch.randint(1, 9, shape, generator=generator).float() for name, shape in shapes.items()}
+    return {**maps, "offset": 2}
 
 
 def _fused_by_stamps(score: Tensor, skip_score: Tensor, weight: Tensor, offset: int) -> Tensor:
@@ -512,6 +699,26 @@ def _cut_from_the_middle(skip: Tensor, offset: int, height: int, width: int) -> 
     return skip[:, :, top : top + height, left : left + width]
 
 
+def _cut_to(top: int, left: int) -> Callable[[Tensor, int, int, int], Tensor]:
+    """A crop that begins at `top` and `left` times the offset."""
+
+    def cut(skip: Tensor, offset: int, height: int, width: int) -> Tensor:
+        return skip[:, :, top * offset :, left * offset :][:, :, :height, :width]
+
+    return cut
+
+
+def _upsampled_is_cut(score: Tensor, skip_score: Tensor, weight: Tensor, offset: int) -> Tensor:
+    upsampled = F.conv_transpose2d(score, weight, stride=2)
+    height, width = skip_score.shape[2:]
+    return upsampled[:, :, offset : offset + height, offset : offset + width] + skip_score
+
+
+def _cut_for_a_kernel_of_4(score: Tensor, skip_score: Tensor, weight: Tensor, offset: int) -> Tensor:
+    height, width = (2 * size + 2 for size in score.shape[2:])
+    return F.conv_transpose2d(score, weight, stride=2) + _cut(skip_score, offset, height, width)
+
+
 def _resized(skip: Tensor, offset: int, height: int, width: int) -> Tensor:
     return F.interpolate(skip, (height, width), mode="bilinear", align_corners=False)
 
@@ -527,7 +734,64 @@ FUSE = Exercise(
     oracle=_fused_by_stamps,
     cases=_two_score_maps,
     runs=24,
+    examples=(_example(0, 4), _example(2, 4), _example(0, 3), _example(2, 3)),
     misconceptions=(
+        Misconception(
+            "no_end",
+            _fused_from(lambda skip, offset, height, width: skip[:, :, offset:, offset:]),
+            "You cropped the finer map at the beginning only. It may be too long at the far ends as well: the crop "
+            "must be as high and wide as the upsampled map.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "offset_at_both_ends",
+            _fused_from(lambda skip, offset, height, width: skip[:, :, offset:-offset, offset:-offset]),
+            "You left out `offset` units at the far ends too. How many must go there depends on the sizes of the two "
+            "maps, not on the offset.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "upsampled_is_cut",
+            _upsampled_is_cut,
+            "You cropped the upsampled map. The finer map is the larger one here: it is what has too many units.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "size_for_a_kernel_of_4",
+            _cut_for_a_kernel_of_4,
+            "You crop to 2h + 2 and 2w + 2, which holds for a kernel of 4 alone. The upsampled map knows its size.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "far_corner",
+            _fused_from(lambda skip, offset, height, width: skip[:, :, -height:, -width:]),
+            "You took the last rows and columns of the finer map. `offset` counts from the beginning.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "rows_only",
+            _fused_from(_cut_to(1, 0)),
+            "Your rows begin at the offset, your columns at 0. The offset holds along both axes.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "columns_only",
+            _fused_from(_cut_to(0, 1)),
+            "Your columns begin at the offset, your rows at 0. The offset holds along both axes.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "skip_not_added",
+            _fused_from(_cut, lambda upsampled, skip: upsampled),
+            "You returned the upsampled scores alone. Where are those of the finer map?",
+            "Adding scores",
+        ),
+        Misconception(
+            "kernel_flipped",
+            _fused_from(_cut, up=lambda score, weight: F.conv_transpose2d(score, weight.flip(2, 3), stride=2)),
+            "You turned the kernel around. A transposed convolution stamps it as it is.",
+            "Upsampling, set to bilinear and learned",
+        ),
         Misconception(
             "concatenates",
             _fused_from(_cut, lambda a, b: torch.cat([a, b], dim=1)),
@@ -681,25 +945,33 @@ def _assembled(
     first: Callable[..., Tensor] = lambda score, skip, up, offset: fuse(score, skip, up, offset),
     second: Callable[..., Tensor] = lambda score, skip, up, offset: fuse(score, skip, up, offset),
     last: Callable[[Tensor, int, Pair], Tensor] = lambda score, offset, size: _place(score, offset, size),
+    enlarge: Callable[[Tensor, Tensor], Tensor] = lambda score, up: F.conv_transpose2d(score, up, stride=8),
     places: tuple[int, int, int] = (0, 1, 2),
     pools: tuple[int, int] = (0, 1),
+    ups: tuple[int, int] = (0, 1),
+    weights: tuple[int, int, int] = (0, 1, 2),
 ) -> Callable[..., Tensor]:
-    """A head with a mistake in it: in a fusion, the last crop, or the order of offsets or pools."""
+    """A head with a mistake in it: in a fusion, at the end, or in the order of offsets, pools, kernels or scores."""
 
     def scores(
         pool3: Tensor, pool4: Tensor, fc7: Tensor, score_weights: Any, up_weights: Any, offsets: Any, size: Pair
     ) -> Tensor:
-        skips = [F.conv2d(pool4, score_weights[1]), F.conv2d(pool3, score_weights[2])]
+        of_fc7, of_pool4, of_pool3 = (score_weights[i] for i in weights)
+        skips = [F.conv2d(pool4, of_pool4), F.conv2d(pool3, of_pool3)]
         at = [offsets[i] for i in places]
-        score = first(F.conv2d(fc7, score_weights[0]), skips[pools[0]], up_weights[0], at[0])
-        score = second(score, skips[pools[1]], up_weights[1], at[1])
-        return last(F.conv_transpose2d(score, up_weights[2], stride=8), at[2], size)
+        score = first(F.conv2d(fc7, of_fc7), skips[pools[0]], up_weights[ups[0]], at[0])
+        score = second(score, skips[pools[1]], up_weights[ups[1]], at[1])
+        return last(enlarge(score, up_weights[2]), at[2], size)
 
     return scores
 
 
 def _place(score: Tensor, offset: int, size: Pair) -> Tensor:
     return score[:, :, offset : offset + size[0], offset : offset + size[1]]
+
+
+def _fused_and_cut_at_zero(score: Tensor, skip: Tensor, up: Tensor, offset: int) -> Tensor:
+    return fuse(score, skip, up, offset).relu()
 
 
 def _without_skip(score: Tensor, skip: Tensor, up: Tensor, offset: int) -> Tensor:
@@ -750,6 +1022,58 @@ FCN8_SCORES = Exercise(
             _assembled(second=_without_skip),
             "pool4's scores are in, pool3's are not. That is an FCN-16s with two upsamplings at the end.",
             "Three networks",
+        ),
+        Misconception(
+            "pool4_left_out",
+            _assembled(_without_skip),
+            "pool3's scores are in, pool4's are not. Three maps speak in FCN-8s.",
+            "Three networks",
+        ),
+        Misconception(
+            "scores_reversed",
+            _assembled(weights=(2, 1, 0)),
+            "You took the score weights from pool3 to fc7. They are given in the order of use: fc7's come first.",
+            "Exercise: FCN-8s, assembled (3 points)",
+        ),
+        Misconception(
+            "kernel_used_twice",
+            _assembled(ups=(0, 0)),
+            "You upsampled twice with the same kernel. There are two of them, up2 for the first fusion and up4 for the "
+            "second.",
+            "Exercise: FCN-8s, assembled (3 points)",
+        ),
+        Misconception(
+            "kernels_exchanged",
+            _assembled(ups=(1, 0)),
+            "You exchanged the two upsamplings by 2. up2 leads from fc7's scores to those of pool4, up4 from there to "
+            "pool3's.",
+            "Exercise: FCN-8s, assembled (3 points)",
+        ),
+        Misconception(
+            "cut_at_zero_between",
+            _assembled(_fused_and_cut_at_zero, _fused_and_cut_at_zero),
+            "You put a ReLU between the fusions. Scores may be negative, they speak against a class then: nothing "
+            "non-linear belongs between them.",
+            "Adding scores",
+        ),
+        Misconception(
+            "interpolated_at_the_end",
+            _assembled(enlarge=lambda score, up: _enlarge(score, 8)),
+            "You enlarged the last scores with F.interpolate. `offsets` counts on the transposed convolution with the "
+            "third kernel, whose map begins half a kernel earlier.",
+            "Upsampling, set to bilinear and learned",
+        ),
+        Misconception(
+            "sides_exchanged",
+            _assembled(last=lambda score, offset, size: _place(score, offset, (size[1], size[0]))),
+            "You exchanged height and width. `size` begins with the height, which counts rows.",
+            "Exercise: FCN-8s, assembled (3 points)",
+        ),
+        Misconception(
+            "cropped_square",
+            _assembled(last=lambda score, offset, size: _place(score, offset, (size[0], size[0]))),
+            "You cropped a square. The image has a height and a width.",
+            "Exercise: FCN-8s, assembled (3 points)",
         ),
         Misconception(
             "offsets_exchanged",
@@ -858,6 +1182,19 @@ def _drive_start(answer: Callable[..., Any], case: Case) -> Any:
     return answer(*case.values())
 
 
+def _same_head(expected: dict[str, Tensor], got: Any) -> Mismatch | None:
+    """Name the first entry that is wrong, and it alone."""
+    if not isinstance(got, dict) or got.keys() != expected.keys():
+        return agree(expected, got)
+    for name, value in expected.items():
+        mismatch = agree(value, got[name])
+        if mismatch and name.startswith("score_pool4") and mismatch.where is not None:
+            return Mismatch(f"it begins with `{name}` not at zero. It is new: what may it add to the sum?")
+        if mismatch:
+            return Mismatch(f"it has a wrong `{name}`: {mismatch.says}", mismatch.where if value.dim() == 4 else None)
+    return None
+
+
 def _head_with(**changed: Callable[[Tensor, int], Tensor]) -> Callable[..., dict[str, Tensor]]:
     """A start with other values: entry (dots written as two underscores) -> (right value, channels) -> wrong value."""
 
@@ -877,6 +1214,27 @@ def _every_pair(weight: Tensor, channels: int) -> Tensor:
 
 def _nothing(weight: Tensor, channels: int) -> Tensor:
     return torch.zeros_like(weight)
+
+
+def _diagonal(weight: Tensor, kernel: Tensor) -> Tensor:
+    """The kernel from each class to itself, zero between classes."""
+    return torch.eye(len(weight))[:, :, None, None] * kernel
+
+
+def _nearest(weight: Tensor, channels: int) -> Tensor:
+    """The kernel that repeats each score: ones in the middle of the stamp."""
+    factor = weight.shape[2] // 2
+    ones = torch.zeros(2 * factor)
+    ones[factor // 2 : factor // 2 + factor] = 1
+    return _diagonal(weight, torch.outer(ones, ones))
+
+
+def _depthwise(weight: Tensor, channels: int) -> Tensor:
+    return weight[0, 0].expand(len(weight), 1, -1, -1).clone()
+
+
+def _copied_bias(score_weight: Tensor, score_bias: Tensor, channels: int) -> dict[str, Tensor]:
+    return start_16s(score_weight, score_bias, channels) | {"score_pool4.bias": score_bias}
 
 
 def _random_kernel(weight: Tensor, channels: int) -> Tensor:
@@ -907,6 +1265,7 @@ START_16S = Exercise(
     oracle=_head_of_modules,
     cases=_trained_head,
     drive=_drive_start,
+    compare=_same_head,
     runs=16,
     misconceptions=(
         Misconception(
@@ -924,6 +1283,12 @@ START_16S = Exercise(
             "One stage at a time",
         ),
         Misconception(
+            "skip_bias_copied",
+            _copied_bias,
+            "You gave the new score layer the trained bias as well. It is in the sum already, and would count twice.",
+            "One stage at a time",
+        ),
+        Misconception(
             "every_pair_bilinear",
             _head_with(up2__weight=_every_pair, up__weight=_every_pair),
             "You put the bilinear kernel into every pair of classes: each class then gets the sum of all of them, and "
@@ -934,6 +1299,12 @@ START_16S = Exercise(
             "trained_scores_lost",
             _head_with(score_fr__weight=_nothing, score_fr__bias=_nothing),
             "You set the trained scores of fc7 to zero too. Only what is *new* starts at zero.",
+            "One stage at a time",
+        ),
+        Misconception(
+            "trained_bias_lost",
+            _head_with(score_fr__bias=_nothing),
+            "The weight of fc7's scores is taken over, their bias is zero. It was trained too.",
             "One stage at a time",
         ),
         Misconception(
@@ -951,13 +1322,34 @@ START_16S = Exercise(
         ),
         Misconception(
             "one_kernel_at_the_end",
-            _head_with(
-                up__weight=lambda w, _: (
-                    torch.block_diag(*[torch.ones(1, 1)] * len(w))[..., None, None] * bilinear_kernel(32, ndim=2)
-                )
-            ),
+            _head_with(up__weight=lambda w, _: _diagonal(w, bilinear_kernel(32, ndim=2))),
             "Your last upsampling is still that of FCN-32s, by 32. After up2 the scores have a step of 16 pixels.",
             "One stage at a time",
+        ),
+        Misconception(
+            "last_kernel_of_8s",
+            _head_with(up__weight=lambda w, _: _diagonal(w, bilinear_kernel(8, ndim=2))),
+            "Your last upsampling is that of FCN-8s, by 8. After up2 the scores have a step of 16 pixels.",
+            "One stage at a time",
+        ),
+        Misconception(
+            "both_kernels_small",
+            _head_with(up__weight=lambda w, _: _diagonal(w, bilinear_kernel(2, ndim=2))),
+            "Both upsamplings have the kernel for a factor of 2. The second one leads from 16 pixels to one.",
+            "One stage at a time",
+        ),
+        Misconception(
+            "repeated_scores",
+            _head_with(up2__weight=_nearest, up__weight=_nearest),
+            "Your kernels repeat each score in a block. To interpolate, neighbouring stamps must overlap: a tent.",
+            "Upsampling, set to bilinear and learned",
+        ),
+        Misconception(
+            "one_kernel_a_class",
+            _head_with(up2__weight=_depthwise, up__weight=_depthwise),
+            "Your upsampling has one kernel for each class: (K, 1, ...). FCN's leads from all classes to all, (K, K, "
+            "...), with zeros between different classes.",
+            "Upsampling, set to bilinear and learned",
         ),
     ),
     hints=(
@@ -1029,13 +1421,13 @@ QUIZ = (
     Question(
         "context",
         STEM,
-        "The loss is a sum over single pixels. Why does FCN not label each pixel by its colour alone?",
+        "The loss is a mean over single pixels. Why does FCN not label each pixel by its colour alone?",
         (
             Option("The soft-max compares neighbouring pixels.", "It compares the classes at one pixel."),
             Option("The batch mixes the pixels.", "The loss stays the same if pixels are shuffled with their labels."),
             Option(
-                "Each score is computed from hundreds of pixels around.",
-                "The context is in the receptive field, 436 pixels and more along an axis, not in the loss.",
+                "Each score is computed from a whole region of the image.",
+                "The context is in the receptive field, 436 x 436 pixels and more, not in the loss.",
                 right=True,
             ),
             Option("The upsampling spreads labels.", "It spreads scores over some pixels; the field is far larger."),
@@ -1068,8 +1460,9 @@ QUIZ = (
                 right=True,
             ),
             Option(
-                "fc6 without padding and conv1 padded by 100 shift the maps against each other.",
-                "Each changes where the first unit's centre lies: fc6 three units in, the padding 99 pixels out.",
+                "Layers whose padding is not half of their kernel shift the first centres.",
+                "fc6 shifts it by three units in, which the 5 holds; conv1's padding of 100 by 99 pixels out, which "
+                "only the crop to the image holds: 31, 27 and 19.",
                 right=True,
             ),
             Option("They were found by trying.", "They follow from kernels, strides and paddings; you computed them."),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from segcourse.datasets.base import VOID, SegmentationSet
+from segcourse.figures.training import curve
 from segcourse.metrics import boundary_band
 from segcourse.models.fcn import FCN, Grid, crop, fuse
 from segcourse.models.vgg import pool_outputs
 from segcourse.plots import OKABE_ITO, as_bytes, colour_key
+from segcourse.training import History
 from segcourse.transposed import bilinear_kernel
 from segcourse.widgets import array_png, live_image
 
@@ -179,6 +182,21 @@ def upsampled_both_ways(scores: Tensor, factor: int) -> tuple[Tensor, Tensor]:
     return once, twice[..., border : twice.shape[2] - border]
 
 
+# ---------------------------------------------------------------- training in stages
+
+
+def stages_figure(histories: Mapping[str, History]) -> Figure:
+    """Draw the losses of trainings by name, one after the other along the axis of steps."""
+    figure = curve(histories)
+    axes, done = figure.axes[0], 0
+    for line, history in zip(list(axes.lines), histories.values(), strict=True):
+        line.set_xdata(np.asarray(line.get_xdata()) + done)
+        done += len(history.losses)
+        axes.axvline(done, color="grey", linewidth=0.6, zorder=0)
+    axes.set(xlim=(0, done))
+    return figure
+
+
 # ---------------------------------------------------------------- what trained networks hold
 
 
@@ -259,6 +277,7 @@ def _signed_figure(
             drawn = axes.imshow(heat, cmap="RdBu_r", vmin=-most, vmax=most, extent=extent)
             axes.set(xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5), xticks=[], yticks=[])
             axes.set_title(title if number == 0 else "")
+            axes.set_xlabel(f"up to ±{abs(heat).max():.2g}", fontsize=8, labelpad=2)
         figure.colorbar(drawn, ax=list(row), label="score", shrink=0.9)
     return figure
 

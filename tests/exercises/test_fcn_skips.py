@@ -11,6 +11,7 @@ from torch import nn
 from segcourse import exercises
 from segcourse.exercises import fcn_skips
 from segcourse.exercises.judge import Outcome
+from segcourse.exercises.render import verdict_card
 from segcourse.models.fcn import FCN, set_bilinear
 from segcourse.transposed import bilinear_kernel
 
@@ -57,7 +58,7 @@ def offset_backwards(layers, kernel):
     position = 0.0
     for k, s, p in reversed(layers):
         position = position * s + (k - 1) / 2 - p
-    return position - (kernel - 1) / 2
+    return torch.tensor(round(position - (kernel - 1) / 2))
 
 
 def offset_in_halves(layers, kernel):
@@ -176,6 +177,19 @@ def offset_of_two_strides(layers, kernel):
     return int(place - (kernel - 1) / 2)
 
 
+def offset_as_a_float(layers, kernel):
+    return offset_backwards(layers, kernel).double()
+
+
+def loss_without_gradient(scores, masks):
+    with torch.no_grad():
+        return F.cross_entropy(scores, masks, ignore_index=255)
+
+
+def loss_that_overflows(scores, masks):
+    return loss_by_torch(scores.exp().log(), masks)
+
+
 def loss_of_the_first_image(scores, masks):
     return F.cross_entropy(scores[:1], masks[:1], ignore_index=255)
 
@@ -222,6 +236,9 @@ def labels_of_probabilities_of_one_image(features, weight, bias, factor):
     ("name", "answer"),
     [
         ("label_pixels", labels_of_probabilities_of_one_image),
+        ("crop_offset", offset_as_a_float),
+        ("pixel_cross_entropy", loss_without_gradient),
+        ("pixel_cross_entropy", loss_that_overflows),
         ("pixel_cross_entropy", loss_of_the_first_image),
         ("pixel_cross_entropy", loss_without_void_in_it),
         ("crop_offset", offset_for_kernels_of_twice_the_factor),
@@ -238,6 +255,31 @@ def test_wrong_answers_do_not_pass(name: str, answer, monkeypatch) -> None:
     monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
     for seed in range(4):
         assert judged(EXERCISES[name], answer, seed).outcome is Outcome.NOT_YET, seed
+
+
+def name_of(exercise: str, answer) -> str | None:
+    misconception = judged(EXERCISES[exercise], answer, 0).misconception
+    return misconception and misconception.id
+
+
+@pytest.mark.parametrize(("whole", "way"), [(math.floor, "_floored"), (int, ""), (round, "_rounded"), (float, "")])
+def test_wrong_halves_are_diagnosed_however_they_are_rounded(whole, way: str) -> None:
+    def back_by_half_a_kernel(layers, kernel):
+        return whole(float(offset_backwards(layers, kernel)) - 0.5)
+
+    assert (name_of("crop_offset", back_by_half_a_kernel) or "").startswith(f"half_kernel_back{way}")
+
+
+def test_a_wrong_start_is_told_in_few_words() -> None:
+    def start_with_ones(score_weight, score_bias, channels):
+        head = fcn_skips.start_16s(score_weight, score_bias, channels)
+        return head | {"score_pool4.weight": torch.ones_like(head["score_pool4.weight"])}
+
+    text = verdict_card(judged(EXERCISES["start_16s"], start_with_ones, 0)).text()
+    assert "Yours: it begins with `score_pool4.weight` not at zero." in text
+    assert "score_fr.weight" not in text
+    text = verdict_card(judged(EXERCISES["start_16s"], start_with_kernels_of_ones, 0)).text()
+    assert "Yours: it has a wrong `up.weight`: " in text
 
 
 def test_labels_never_hang_on_a_tie() -> None:
