@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -12,7 +13,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 
 from segcourse.exercises import Lesson
-from segcourse.exercises.compare import Mismatch, agree
+from segcourse.exercises.compare import Mismatch, agree, describe_type
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, RandomDraw, draw_tensor, varied
 from segcourse.exercises.quiz import Option, Question
 from segcourse.models.unet import nearest_valid_sizes, output_margin
@@ -73,8 +74,25 @@ def _sizes_with(
     return walk
 
 
+def _as_floats(size: int, depth: int) -> float | None:
+    length = unet_output_size(size, depth)
+    return None if length is None else float(length)
+
+
 def _multiple_of_the_stride(size: int, depth: int) -> int | None:
     return None if size % 2**depth or size <= output_margin(depth) else size - output_margin(depth)
+
+
+def _same_length(expected: Any, got: Any) -> Mismatch | None:
+    """Compare two answers of which None is one, and tell what was returned."""
+    if got is None:
+        return None if expected is None else Mismatch("it returned None; this input fits.")
+    if expected is None:
+        shown = repr(got) if isinstance(got, numbers.Real) else describe_type(got)
+        return Mismatch(f"it returned {shown}; this input does not fit, so None was expected.")
+    if isinstance(got, float):
+        return Mismatch(f"it returned the float {got!r}; a whole number was expected.")
+    return agree(expected, got)
 
 
 UNET_OUTPUT_SIZE = Exercise(
@@ -95,7 +113,11 @@ UNET_OUTPUT_SIZE = Exercise(
         {"size": 52, "depth": 2},
         {"size": 54, "depth": 2},
         {"size": 156, "depth": 3},
+        {"size": 16, "depth": 1},  # 0 pixels are left
+        {"size": 40, "depth": 2},  # here too
+        {"size": 14, "depth": 1},  # fewer than 0
     ),
+    compare=_same_length,
     misconceptions=(
         Misconception(
             "multiple_of_the_stride",
@@ -134,6 +156,25 @@ UNET_OUTPUT_SIZE = Exercise(
             "nothing_left",
             _sizes_with(smallest=-(10**9)),
             "For a small input you returned a size of 0 or less. Such an input does not fit: nothing is left of it.",
+            "Which sizes fit",
+        ),
+        Misconception(
+            "zero_pixels_left",
+            _sizes_with(smallest=0),
+            "You refuse sizes below 0, but not 0 itself. An output of 0 pixels is none: such an input does not fit.",
+            "Which sizes fit",
+        ),
+        Misconception(
+            "zero_for_none",
+            lambda size, depth: unet_output_size(size, depth) or 0,
+            "Where an input does not fit you returned 0. The exercise asks for None there.",
+            "Exercise: how large the output is (2 points)",
+        ),
+        Misconception(
+            "halves_with_a_slash",
+            _as_floats,
+            "Your numbers are right, but they are floats. `/` makes a float even of an even number; `//` keeps whole "
+            "numbers whole.",
             "Which sizes fit",
         ),
         Misconception(
@@ -336,6 +377,7 @@ CROP_AND_CONCAT = Exercise(
     examples=(
         {"skip": draw_tensor(RandomDraw(0), (1, 2, 4, 7), 0, 99), "x": draw_tensor(RandomDraw(1), (1, 2, 2, 3), 0, 99)},
         {"skip": draw_tensor(RandomDraw(2), (2, 1, 3, 4), 0, 99), "x": draw_tensor(RandomDraw(3), (2, 3, 1, 2), 0, 99)},
+        {"skip": draw_tensor(RandomDraw(4), (1, 2, 2, 4), 0, 99), "x": draw_tensor(RandomDraw(5), (1, 2, 2, 4), 0, 99)},
     ),
     misconceptions=(
         Misconception(
@@ -356,6 +398,47 @@ CROP_AND_CONCAT = Exercise(
             _concatenated(lambda skip, x: (F.interpolate(skip, x.shape[2:], mode="bilinear", align_corners=False), x)),
             "You shrank the skip to the size of the map. Its pixels then no longer lie over those of the map: what is "
             "too much at the border has to go, and the rest stays as it is.",
+            "Hand it across: crop and concatenate",
+        ),
+        Misconception(
+            "shrinks_the_skip_to_nearest",
+            _concatenated(lambda skip, x: (F.interpolate(skip, x.shape[2:]), x)),
+            "You left pixels of the skip out, here and there, to make it as small as the map. Its pixels then no "
+            "longer lie over those of the map: what is too much at the border has to go, and the rest stays as it is.",
+            "Hand it across: crop and concatenate",
+        ),
+        Misconception(
+            "no_crop",
+            _concatenated(lambda skip, x: (skip, x)),
+            "Where the skip is as large as `x`, your answer is right; elsewhere the two differ in height and width "
+            "when you join them. Is it the skip that you cut, and to the size of `x`?",
+            "Hand it across: crop and concatenate",
+        ),
+        Misconception(
+            "adds_without_crop",
+            lambda skip, x: skip + x,
+            "You added the two maps, and did not crop. U-Net puts the channels of one behind those of the other, so "
+            "that the next convolution has weights of its own for each; and first the skip is cut to the size of `x`.",
+            "Hand it across: crop and concatenate",
+        ),
+        Misconception(
+            "exchanged",
+            _concatenated(lambda skip, x: (centre_crop(x, skip.shape[2], skip.shape[3]), skip)),
+            "You took the map for the skip, and the skip for the map. The first argument is the skip; it is the larger "
+            "one.",
+            "Exercise: crop and concatenate (1 point)",
+        ),
+        Misconception(
+            "height_for_width",
+            _concatenated(lambda skip, x: (centre_crop(skip, x.shape[3], x.shape[2]), x)),
+            "You exchanged height and width of the crop. The axes of a map are (N, C, H, W).",
+            "Hand it across: crop and concatenate",
+        ),
+        Misconception(
+            "negative_ends",
+            _concatenated(lambda skip, x: (_negative_ends(skip, x.shape[2], x.shape[3]), x)),
+            "You end your slices at minus the number of pixels to cut off. Where none is to be cut off, `-0` is 0 and "
+            "nothing is left.",
             "Hand it across: crop and concatenate",
         ),
         Misconception(
@@ -447,17 +530,28 @@ def _bent_with(
     aligned: bool = True,
     beyond: str = "border",
     grid: Callable[[Tensor], Tensor] = lambda grid: grid,
+    scale: Callable[[Tensor, int, int], Tensor] = lambda place, size, other: 2 * place / (size - 1) - 1,
+    floats: bool = True,
 ) -> Callable[..., tuple[Tensor, Tensor]]:
-    """A bending with a mistake in it: in the field, the way of looking up, what lies beyond, or the grid."""
+    """A bending with a mistake in it.
+
+    Args:
+        change: what becomes of the field.
+        image_mode, mask_mode, aligned, beyond: how values are looked up, as grid_sample names it.
+        grid: what becomes of the grid.
+        scale: places along an axis, its length, the other axis' length -> the grid's numbers.
+        floats: the mask is converted before it is looked up.
+    """
 
     def wrong(image: Tensor, mask: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
         height, width = mask.shape[1:]
         field = change(field)
         rows, columns = torch.arange(height)[:, None] + field[:, 0], torch.arange(width) + field[:, 1]
-        places = grid(torch.stack([2 * columns / (width - 1) - 1, 2 * rows / (height - 1) - 1], dim=-1))
+        places = grid(torch.stack([scale(columns, width, height), scale(rows, height, width)], dim=-1))
+        marks = mask[:, None].float() if floats else mask[:, None]
         bent, labels = (
             F.grid_sample(planes, places, mode, beyond, aligned)
-            for planes, mode in ((image, image_mode), (mask[:, None].float(), mask_mode))
+            for planes, mode in ((image, image_mode), (marks, mask_mode))
         )
         return bent, labels[:, 0].round().long()
 
@@ -468,14 +562,62 @@ def _only_the_image(image: Tensor, mask: Tensor, field: Tensor) -> tuple[Tensor,
     return bend(image, mask, field)[0], mask
 
 
+def _own_places(image: Tensor) -> Tensor:
+    """The grid (H, W, 2) that shows each pixel itself, counted from -1 to 1."""
+    rows, columns = (torch.linspace(-1, 1, size) for size in image.shape[2:])
+    return torch.stack(torch.meshgrid(rows, columns, indexing="ij")[::-1], dim=-1)
+
+
+def _looked_up(image: Tensor, mask: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Image and mask at the places of a grid (N, H, W, 2)."""
+    bent = F.grid_sample(image, grid, "bilinear", "border", True)
+    return bent, F.grid_sample(mask[:, None].float(), grid, "nearest", "border", True)[:, 0].long()
+
+
+def _pixels_added(image: Tensor, mask: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
+    return _looked_up(image, mask, _own_places(image) + field.movedim(1, -1).flip(-1))
+
+
+def _half_the_way(image: Tensor, mask: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
+    way = torch.stack([field[:, 1] / (image.shape[3] - 1), field[:, 0] / (image.shape[2] - 1)], dim=-1)
+    return _looked_up(image, mask, _own_places(image) + way)
+
+
+def _meshgrid_xy(image: Tensor, mask: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
+    height, width = mask.shape[1:]
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="xy")
+    places = [2 * (columns + field[:, 1]) / (width - 1) - 1, 2 * (rows + field[:, 0]) / (height - 1) - 1]
+    return _looked_up(image, mask, torch.stack(places, dim=-1))
+
+
+def _one_field_broken(image: Tensor, mask: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
+    return _bent_with(lambda field: field[:1])(image, mask, field)
+
+
 def _same_bent(expected: Any, got: Any) -> Mismatch | None:
-    """Compare a pair by the names of its parts."""
+    """Compare a pair by the names of its parts; labels are int64, as `cross_entropy` wants them."""
     if not isinstance(got, (tuple, list)) or len(got) != 2:
         return agree(expected, got)
     for name, right, found in zip(("the image", "the mask"), expected, got):
         if mismatch := agree(right, found):
             return Mismatch(f"{name}: {mismatch.says}", mismatch.where)
+    if got[1].dtype != torch.int64:
+        kind = str(got[1].dtype).removeprefix("torch.")
+        return Mismatch(f"the mask: its dtype is {kind}; int64 was expected. `.long()` converts.")
     return None
+
+
+def _bend_example(seed: int, shape: tuple[int, int, int, int]) -> Case:
+    """A case of this shape (N, C, H, W)."""
+    value = RandomDraw(seed)
+    n, _, height, width = shape
+    mask = torch.tensor([value.choice(LABELS) for _ in range(n * height * width)])
+    field = [value.integer(-2, 2) + value.choice((-0.25, 0.0, 0.25, 0.375)) for _ in range(2 * n * height * width)]
+    return {
+        "image": draw_tensor(value, shape, 0, 99),
+        "mask": mask.reshape(n, height, width),
+        "field": torch.tensor(field).reshape(n, 2, height, width),
+    }
 
 
 BEND = Exercise(
@@ -489,8 +631,20 @@ BEND = Exercise(
     oracle=_bend_by_hand,
     cases=_picture_and_field,
     compare=_same_bent,
-    runs=24,
+    examples=(
+        _bend_example(0, (1, 2, 3, 5)),
+        _bend_example(1, (2, 1, 3, 6)),
+        _bend_example(2, (1, 1, 4, 4)),  # square: what exchanges the axes gives values here, and raises elsewhere
+    ),
+    runs=26,
     misconceptions=(
+        Misconception(
+            "mask_not_float",
+            _bent_with(floats=False),
+            "grid_sample wants floats, and you gave it a mask of whole numbers: convert the mask before, and back "
+            "after.",
+            "Few images: bend them",
+        ),
         Misconception(
             "mask_bilinear",
             _bent_with(mask_mode="bilinear"),
@@ -543,6 +697,71 @@ BEND = Exercise(
             ),
             "Your grid holds the displacements alone. grid_sample wants the places to look at: each pixel's own "
             "place and the way that the field goes from there.",
+            "Few images: bend them",
+        ),
+        Misconception(
+            "pixels_added_to_the_grid",
+            _pixels_added,
+            "You added a field in pixels to a grid that counts from -1 to 1. There, one pixel is 2 / (W - 1) across: "
+            "add in pixels first, then bring the sum to -1 ... 1.",
+            "Few images: bend them",
+        ),
+        Misconception(
+            "half_the_way",
+            _half_the_way,
+            "You divided the field by W - 1 and H - 1. From -1 to 1 it is 2, so a pixel is 2 / (W - 1): everything "
+            "moves half as far as it should.",
+            "Few images: bend them",
+        ),
+        Misconception(
+            "divided_by_the_length",
+            _bent_with(scale=lambda place, size, other: 2 * place / size - 1),
+            "You divided by W and H. From the centre of the first pixel to that of the last there are W - 1 steps.",
+            "Few images: bend them",
+        ),
+        Misconception(
+            "lengths_exchanged",
+            _bent_with(scale=lambda place, size, other: 2 * place / (other - 1) - 1),
+            "You divided columns by the height and rows by the width. Columns run along the width.",
+            "Few images: bend them",
+        ),
+        Misconception(
+            "from_0_to_1",
+            _bent_with(scale=lambda place, size, other: place / (size - 1)),
+            "Your places run from 0 to 1. grid_sample counts from -1 to 1: 0 is the middle of the picture.",
+            "Few images: bend them",
+        ),
+        Misconception(
+            "from_minus_1_to_0",
+            _bent_with(scale=lambda place, size, other: place / (size - 1) - 1),
+            "Your places run from -1 to 0: the 2 in the formula is missing.",
+            "Few images: bend them",
+        ),
+        Misconception(
+            "both_exchanged",
+            _bent_with(lambda field: field.flip(1), grid=lambda grid: grid.flip(-1)),
+            "You took the field's first channel for the way to the right, and your grid holds the rows first. Channel "
+            "0 is the way down; and grid_sample wants (x, y), the column first.",
+            "Few images: bend them",
+        ),
+        Misconception(
+            "one_field_for_all",
+            _bent_with(lambda field: field[:1].expand_as(field)),
+            "You bent every image of the batch by the first one's field. Each has a field of its own.",
+            "Exercise: bend image and mask together (3 points)",
+        ),
+        Misconception(
+            "first_field_only",
+            _one_field_broken,
+            "With one image your answer is right. With two it used the first field only: the grid needs N, as the "
+            "images do.",
+            "Exercise: bend image and mask together (3 points)",
+        ),
+        Misconception(
+            "meshgrid_xy",
+            _meshgrid_xy,
+            "Your rows and columns come out as (W, H), rows running across: that is torch.meshgrid with "
+            "indexing='xy'. The field is (H, W): indexing='ij' keeps that order.",
             "Few images: bend them",
         ),
         Misconception(
@@ -625,10 +844,14 @@ def _weighted(
     everywhere: bool = False,
     product: bool = False,
     inside: bool = False,
+    numbers_of: Callable[[list[int]], list[int]] = lambda cells: cells,
+    second: int = 1,
 ) -> Callable[..., Tensor]:
     """A weight map with a mistake in it.
 
     Args:
+        numbers_of: what the cells' numbers are taken for.
+        second: which of the sorted distances is d2.
         exponent: d1, d2, sigma -> what stands after the minus in the exponential.
         of_class: what becomes of the class weights.
         everywhere: the border term lies on the cells too.
@@ -639,17 +862,43 @@ def _weighted(
     def wrong(instances: Tensor, w0: float, sigma: float, class_weights: tuple[float, float]) -> Tensor:
         background, of_cell = of_class(*class_weights)
         weights = torch.where(instances > 0, of_cell, background).double()
-        cells = [cell for cell in instances.unique().tolist() if cell > 0]
+        cells = numbers_of([cell for cell in instances.unique().tolist() if cell > 0])
         if len(cells) < 2:
             return weights.float()
         maps = [(instances == cell) if inside else (instances != cell) for cell in cells]
         distances = torch.stack([torch.from_numpy(distance_transform_edt(m)) for m in maps])
-        d1, d2 = distances.sort(dim=0).values[:2]
+        ordered = distances.sort(dim=0).values
+        d1, d2 = ordered[0], ordered[second]
         border = w0 * torch.exp(-exponent(d1, d2, sigma))
         border = border if everywhere else border * (instances == 0)
         return (weights * border if product else weights + border).float()
 
     return wrong
+
+
+def _unguarded(second: Callable[[Tensor], Tensor], none_seen: bool) -> Callable[..., Tensor]:
+    """A weight map that does not ask whether there are two cells.
+
+    Args:
+        second: the sorted distances, a map for each cell -> d1 + d2.
+        none_seen: it asks whether there is a cell at all.
+    """
+
+    def wrong(instances: Tensor, w0: float, sigma: float, class_weights: tuple[float, float]) -> Tensor:
+        weights = torch.where(instances > 0, class_weights[1], class_weights[0])
+        cells = [cell for cell in instances.unique().tolist() if cell > 0]
+        if none_seen and not cells:
+            return weights
+        distances = torch.stack([torch.from_numpy(distance_transform_edt(instances != cell)) for cell in cells])
+        border = w0 * torch.exp(-(second(distances.sort(dim=0).values) ** 2) / (2 * sigma**2))
+        return weights + torch.where(instances > 0, 0, border).float()
+
+    return wrong
+
+
+def _unpacked(ordered: Tensor) -> Tensor:
+    d1, d2 = ordered[:2]
+    return d1 + d2
 
 
 def _beside_two(draw: Draw) -> Tensor:
@@ -696,8 +945,8 @@ WEIGHT_MAP = Exercise(
         Misconception(
             "border_on_cells",
             _weighted(everywhere=True),
-            "You added the border term inside the cells as well. d1 is 0 there, so their rims would get weight too and "
-            "pull the cells together. It belongs to the background.",
+            "You added the border term inside the cells as well. d1 is 0 there, so their rims too would count more, as "
+            "cell, and the cells would grow towards each other. It belongs to the background.",
             "Touching cells: a weight for each pixel",
         ),
         Misconception(
@@ -750,6 +999,85 @@ WEIGHT_MAP = Exercise(
             _weighted(of_class=lambda background, cell: (cell, background)),
             "You gave the cells the weight of the background, and the other way round.",
             "Exercise: the weight map (3 points)",
+        ),
+        Misconception(
+            "second_twice",
+            _weighted(lambda d1, d2, sigma: (2 * d2) ** 2 / (2 * sigma**2)),
+            "You took the distance to the second nearest cell twice. d1 is that to the nearest.",
+            "Touching cells: a weight for each pixel",
+        ),
+        Misconception(
+            "farthest_for_second",
+            _weighted(second=-1),
+            "Where there are more than two cells, you took the farthest for the second nearest.",
+            "Touching cells: a weight for each pixel",
+        ),
+        Misconception(
+            "background_for_a_cell",
+            _weighted(numbers_of=lambda cells: [0, *cells]),
+            "You counted the background, number 0, as a cell. On it the distance to the background is 0, so every rim "
+            "gets a border.",
+            "Exercise: the weight map (3 points)",
+        ),
+        Misconception(
+            "numbers_without_holes",
+            _weighted(numbers_of=lambda cells: list(range(1, max(cells, default=0) + 1))),
+            "You took all numbers from 1 to the largest for cells. There are holes: a number that no pixel has is no "
+            "cell, and has no distance. `unique` tells which numbers occur.",
+            "Exercise: the weight map (3 points)",
+        ),
+        Misconception(
+            "numbers_without_holes_two_or_more",
+            _weighted(numbers_of=lambda cells: list(range(1, max(cells) + 1)) if len(cells) > 1 else []),
+            "You took all numbers from 1 to the largest for cells. There are holes: a number that no pixel has is no "
+            "cell, and has no distance. `unique` tells which numbers occur.",
+            "Exercise: the weight map (3 points)",
+        ),
+        Misconception(
+            "numbers_from_1_to_their_count",
+            _weighted(numbers_of=lambda cells: list(range(1, len(cells) + 1))),
+            "You took the cells' numbers for 1, 2, 3, ..., as many as there are. They may be any numbers; `unique` "
+            "tells which occur.",
+            "Exercise: the weight map (3 points)",
+        ),
+        Misconception(
+            "w0_and_sigma_exchanged",
+            lambda instances, w0, sigma, class_weights: weight_map(instances, sigma, w0, class_weights),
+            "You exchanged w0 and sigma. w0 is the height of the term, sigma stands in the exponent.",
+            "Touching cells: a weight for each pixel",
+        ),
+        Misconception(
+            "numbers_of_the_paper",
+            lambda instances, w0, sigma, class_weights: weight_map(instances, 10.0, 5.0, class_weights),
+            "You computed with the paper's 10 and 5. `w0` and `sigma` are given.",
+            "Exercise: the weight map (3 points)",
+        ),
+        Misconception(
+            "w0_of_the_paper",
+            lambda instances, w0, sigma, class_weights: weight_map(instances, 10.0, sigma, class_weights),
+            "You computed with the paper's 10. `w0` is given.",
+            "Exercise: the weight map (3 points)",
+        ),
+        Misconception(
+            "sigma_of_the_paper",
+            lambda instances, w0, sigma, class_weights: weight_map(instances, w0, 5.0, class_weights),
+            "You computed with the paper's 5. `sigma` is given.",
+            "Exercise: the weight map (3 points)",
+        ),
+        *(
+            Misconception(
+                f"fewer_than_two_cells_{name}{'_one' if none_seen else ''}",
+                _unguarded(second, none_seen),
+                "With two cells or more your weights are right. With fewer there is no second distance: ask for that "
+                "before you compute, and leave the border term out.",
+                "Exercise: the weight map (3 points)",
+            )
+            for none_seen in (False, True)
+            for name, second in (
+                ("summed", lambda ordered: ordered[:2].sum(0)),
+                ("unpacked", _unpacked),
+                ("indexed", lambda ordered: ordered[0] + ordered[1]),
+            )
         ),
     ),
     hints=(
@@ -811,6 +1139,10 @@ def _small_u(channels: int, classes: int, kernel: int, stride: int, seed: int) -
     return _SmallU(channels, classes, kernel, stride, seed)
 
 
+class TooLargeError(ValueError):
+    """The network was given more than a tile."""
+
+
 class _ForTiles:
     """A network with little memory: it takes tiles and nothing larger."""
 
@@ -819,7 +1151,8 @@ class _ForTiles:
 
     def __call__(self, x: Tensor) -> Tensor:
         if max(x.shape[2:]) > self.tile:
-            raise MemoryError(f"an input of {tuple(x.shape)} is too large: at most {self.tile}x{self.tile} pixels fit")
+            size = f"{x.shape[2]}x{x.shape[3]}"
+            raise TooLargeError(f"the network takes tiles of `tile` only, {self.tile}x{self.tile}; it was given {size}")
         return self.network(x)
 
 
@@ -866,6 +1199,9 @@ def _tiled_with(
     step_of: Callable[[int, int], int] = lambda step, output: step,
     corner: int = 0,
     late: bool = False,
+    before: Callable[[int], int] = lambda margin: margin // 2,
+    start: Callable[[int, int], int] = lambda output, step: 0,
+    adds: bool = False,
 ) -> Callable[..., Tensor]:
     """Tiles with a mistake in them.
 
@@ -874,27 +1210,66 @@ def _tiled_with(
         step_of: step and output of a tile -> the step that is made.
         corner: 1 writes each output where the input began, `half` too far up and left, cut off at the image.
         late: the last pixels of each output are kept, not the first.
+        before: margin -> how wide the border is at the top and at the left.
+        start: output, step -> the first row and column of each output that is kept.
+        adds: outputs are added where they overlap.
     """
 
     def wrong(network: Network, image: Tensor, tile: int, margin: int, step: int) -> Tensor:
         height, width = image.shape[2:]
         output, half = tile - margin, margin // 2
         step = step_of(step, output)
-        padded = F.pad(image, (half, tile, half, tile), mode="constant" if border == "zeros" else border)
+        first = before(margin)
+        padded = F.pad(image, (first, tile, first, tile), mode="constant" if border == "zeros" else border)
         scores = image.new_zeros(0)
         for top in range(0, height, step):
             for left in range(0, width, step):
                 found = network(padded[:, :, top : top + tile, left : left + tile])
                 if late:
                     found = found[:, :, output - step :, output - step :]
+                if begin := start(output, step):
+                    found = found[:, :, begin : begin + step, begin : begin + step]
                 if not len(scores):
                     scores = found.new_zeros(len(image), found.shape[1], height, width)
                 down, right = (max(0, n - corner * half) for n in (top, left))
                 place = scores[:, :, down : down + found.shape[2], right : right + found.shape[3]]
-                place[:] = found[:, :, : place.shape[2], : place.shape[3]]
+                found = found[:, :, : place.shape[2], : place.shape[3]]
+                place[:] = place + found if adds else found
         return scores
 
     return wrong
+
+
+def _joined_with(
+    border: Callable[[int, int], tuple[int, int, int, int]],
+    columns: Callable[[int, int], int] = lambda height, width: width,
+    begin: Callable[[int], int] = lambda half: 0,
+) -> Callable[..., Tensor]:
+    """Tiles put together as in the reference, with a mistake in them.
+
+    Args:
+        border: half the margin, and the reference's border at the far sides -> left, right, top and bottom border.
+        columns: height, width -> how far tiles go to the right.
+        begin: half the margin -> the first row and column of each output that is kept.
+    """
+
+    def wrong(network: Network, image: Tensor, tile: int, margin: int, step: int) -> Tensor:
+        height, width = image.shape[2:]
+        half = margin // 2
+        padded = F.pad(image, border(half, half + tile - margin - step), mode="reflect")
+        kept, rows = slice(begin(half), begin(half) + step), []
+        for top in range(0, height, step):
+            corners = range(0, columns(height, width), step)
+            row = [network(padded[:, :, top : top + tile, left : left + tile]) for left in corners]
+            rows.append(torch.cat([scores[:, :, kept, kept] for scores in row], dim=3))
+        return torch.cat(rows, dim=2)
+
+    return wrong
+
+
+def _at_once(network: Network, image: Tensor, tile: int, margin: int, step: int) -> Tensor:
+    half = margin // 2
+    return network(F.pad(image, (half, half, half, half), mode="reflect"))
 
 
 def _border_for_each_tile(network: Network, image: Tensor, tile: int, margin: int, step: int) -> Tensor:
@@ -963,6 +1338,60 @@ PREDICT_IN_TILES = Exercise(
             "once, then cut tiles that overlap.",
             "Tile by tile, with a mirrored border",
         ),
+        Misconception(
+            "one_pass",
+            _at_once,
+            "You gave the network more than a tile at once. It takes tiles of `tile` only: cut the enlarged image into "
+            "slices of that size.",
+            "Tile by tile, with a mirrored border",
+        ),
+        Misconception(
+            "nothing_more_at_the_end",
+            _joined_with(lambda half, beyond: (half, half, half, half)),
+            "Your last tiles are cut short: they end beyond the mirrored image. Where does the last tile end? At the "
+            "bottom and at the right, half the margin is not always enough. (F.pad wants left, right, top, bottom.)",
+            "How far the last tile reaches",
+        ),
+        Misconception(
+            "whole_margin_before",
+            _tiled_with(before=lambda margin: margin),
+            "You put the whole margin before row 0 and column 0. It is what the network takes off on both sides "
+            "together: half of it on each.",
+            "Tile by tile, with a mirrored border",
+        ),
+        Misconception(
+            "whole_margin_all_around",
+            _joined_with(lambda half, beyond: (2 * half, 2 * half, 2 * half, 2 * half)),
+            "You put the whole margin on every side. It is what the network takes off on both sides together: half of "
+            "it before row 0, and at the end as much as the last tile needs.",
+            "Tile by tile, with a mirrored border",
+        ),
+        Misconception(
+            "middle_of_the_output",
+            _tiled_with(start=lambda output, step: (output - step) // 2),
+            "You kept the middle of each output. The tile that begins at row `top` gives the scores from row `top` on: "
+            "it is the first `step` rows and columns that are its own.",
+            "Where tiles may begin",
+        ),
+        Misconception(
+            "margin_taken_off_again",
+            _joined_with(lambda half, beyond: (half, beyond, half, beyond), begin=lambda half: half),
+            "You took half the margin off the output. The network has done that already: its output is smaller than "
+            "the tile.",
+            "Tile by tile, with a mirrored border",
+        ),
+        Misconception(
+            "overlaps_added",
+            _tiled_with(adds=True),
+            "Where outputs overlap you added the scores. Both tiles have the same score there: one of them is enough.",
+            "Where tiles may begin",
+        ),
+        Misconception(
+            "square_images_only",
+            _joined_with(lambda half, beyond: (half, beyond, half, beyond), columns=lambda height, width: height),
+            "Your tiles go as far to the right as the image is high. Images need not be square.",
+            "Exercise: tile by tile (3 points)",
+        ),
     ),
     hints=(
         "First make the image larger, once: half the margin on every side, and more at the bottom and at the right, "
@@ -982,12 +1411,12 @@ QUIZ = (
     Question(
         "which_input",
         STEM,
-        "Which of these lengths does the paper's U-Net take: depth 4, no padding?",
+        "Which of these lengths does a U-Net of depth 3 without padding take?",
         (
-            Option("512", "508 after two convolutions, then 254, 250, 125: an odd length, which does not halve."),
-            Option("528", "A multiple of 16, which is the rule of the padded network: 524, 262, 258, 129 is odd."),
-            Option("524", "16 · 32 + 12: 520, 260, 256, 128, 124, 62, 58, 29, 25, and back up to 340.", right=True),
-            Option("Any length from 188 on.", "Only every sixteenth: each of the four halvings must leave no rest."),
+            Option("256", "252 after two convolutions, then 126, 122, 61, 57: an odd length, which does not halve."),
+            Option("264", "A multiple of 8, which is the rule of the padded network: 260, 130, 126, 63, 59 is odd."),
+            Option("Any even length from 92 on.", "Only every eighth: each of the three halvings must leave no rest."),
+            Option("260", "8 · 32 + 4: 256, 128, 124, 62, 58, 29, 25, and back up to 172.", right=True),
         ),
     ),
     Question(
@@ -1010,8 +1439,8 @@ QUIZ = (
         STEM,
         "Where is U-Net's border term largest?",
         (
-            Option("On the rim of every cell.", "d2 counts too: with no second cell near, the term is small."),
             Option("On background between two cells that nearly touch.", "d1 and d2 are both small.", right=True),
+            Option("On the rim of every cell.", "d2 counts too: with no second cell near, the term is small."),
             Option("In the middle of small cells.", "Inside a cell there is no border term, here; it is background's."),
             Option("On background far from all cells.", "There both distances are large."),
         ),
@@ -1036,8 +1465,8 @@ QUIZ = (
         "An image is bent with bilinear interpolation. How is its mask of 11 classes bent?",
         (
             Option("Bilinearly as well, then rounded.", "The mean of classes 2 and 8 is 5, which was not there."),
-            Option("By the same field, each label from the nearest pixel.", "Labels are names, not sizes.", right=True),
             Option("By a field of its own.", "Then each pixel would have another place's label."),
+            Option("By the same field, each label from the nearest pixel.", "Labels are names, not sizes.", right=True),
             Option("Not at all: the network should learn to undo it.", "Then the labels are wrong wherever it bends."),
         ),
     ),

@@ -30,6 +30,8 @@ SHADES = np.array(
 )  # fmt: skip
 """Colours that single cells take in turn."""
 GROUND: Bytes = np.array((45, 52, 66), np.uint8)
+UNDONE: Bytes = np.array((196, 214, 232), np.uint8)
+"""Where a tile's scores are still to come: a pale blue, which no probability has."""
 INPUT, OUTPUT = ((213, 94, 0), (0, 114, 178))
 """What a tile's input and its output are framed in: vermilion and blue of OKABE_ITO."""
 
@@ -112,6 +114,13 @@ def cells_figure(data: CellSet, index: int) -> Figure:
     for axes, (title, picture) in zip(figure.subplots(1, 3), panels.items()):
         _picture(axes, picture, title)
     return figure
+
+
+def busiest(weights: Tensor, side: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the square of a map (H, W) that has the largest sum."""
+    sums = F.avg_pool2d(weights[None, None].float(), side, stride=1)[0, 0]
+    top, left = divmod(int(sums.argmax()), sums.shape[1])
+    return slice(top, top + side), slice(left, left + side)
 
 
 def weights_figure(image: Tensor, instances: Tensor, maps: dict[str, Tensor]) -> Figure:
@@ -209,8 +218,10 @@ def u_figure(model: UNet, size: int) -> Figure:
 
     def box(where: str, x: float, level: int, colour: str) -> None:
         side, channels = maps[where]
+        skip = maps[f"down {level}"][1] if where.startswith("up") else 0
+        of = f"{skip} + {channels}" if skip else f"{channels}"
         axes.add_patch(Rectangle((x - 0.75, -level - 0.3), 1.5, 0.6, facecolor=OKABE_ITO[colour], edgecolor="black"))
-        axes.text(x, -level, f"{side}², {channels}", ha="center", va="center", fontsize=9, path_effects=white_rim())
+        axes.text(x, -level, f"{side}², {of}", ha="center", va="center", fontsize=9, path_effects=white_rim())
 
     def arrow(start: tuple[float, float], end: tuple[float, float], colour: str, style: str = "-") -> None:
         arrows = {"arrowstyle": "->", "color": OKABE_ITO[colour], "linewidth": 1.6, "linestyle": style}
@@ -241,10 +252,11 @@ def u_figure(model: UNet, size: int) -> Figure:
     axes.text(
         right / 2 + 0.95, -depth - 0.5,
         "Sides and channels. Blue arrow: 2x2 max pooling. Vermilion: 2x2 up-convolution. Dashed: crop, concatenate.\n"
-        "Two 3x3 convolutions make each blue and each green box.",
+        "Two 3x3 convolutions make each blue and each green box. Orange: the crop's channels + those from below.\n"
+        "At the end a 1x1 convolution makes the scores.",
         ha="center", va="top", fontsize=8.5,
     )  # fmt: skip
-    axes.set(xlim=(-0.9, right + 2.8), ylim=(-depth - 1.1, 0.8))
+    axes.set(xlim=(-0.9, right + 2.8), ylim=(-depth - 1.3, 0.8))
     axes.set_axis_off()
     return figure
 
@@ -268,8 +280,10 @@ def stages(model: UNet, image: Tensor) -> dict[str, Tensor]:
     return found
 
 
-def features_figure(model: UNet, image: Tensor) -> Figure:
+def features_figure(model: UNet, image: Tensor, levels: int = 2) -> Figure:
     """Draw what a trained U-Net makes of an image (1, C, H, W): a level a row, the skip, its crop, from below, merged.
+
+    The finest `levels` are drawn, and the bottom.
 
     Of each map the channel is drawn that varies most (from block to block, not within 2x2 pixels). A frame shows what
     of the skip is cropped.
@@ -278,10 +292,10 @@ def features_figure(model: UNet, image: Tensor) -> Figure:
     from matplotlib.patches import Rectangle
 
     maps = {where: _liveliest(found) for where, found in stages(model, image).items()}
-    depth = model.depth
-    figure = Figure(figsize=(7.6, 1.85 * (depth + 1)))
-    axes = figure.subplots(depth + 1, 4, squeeze=False)
-    for level in range(depth):
+    levels = min(levels, model.depth)
+    figure = Figure(figsize=(7.2, 1.8 * (levels + 1)))
+    axes = figure.subplots(levels + 1, 4, squeeze=False)
+    for level in range(levels):
         skip, below, merged = (maps[f"{kind} {level}"] for kind in ("down", "up", "merged"))
         top, left = ((n - m) // 2 for n, m in zip(skip.shape, below.shape))
         crop = skip[top : top + below.shape[0], left : left + below.shape[1]]
@@ -291,9 +305,9 @@ def features_figure(model: UNet, image: Tensor) -> Figure:
         frame = Rectangle((left - 0.5, top - 0.5), below.shape[1], below.shape[0], fill=False, edgecolor="white")
         axes[level, 0].add_patch(frame)
     bottom = maps["bottom"]
-    _picture(axes[depth, 0], image[0, 0], f"image, {image.shape[2]}×{image.shape[3]}")
-    _picture(axes[depth, 1], bottom, f"the bottom, {bottom.shape[0]}×{bottom.shape[1]}", colours="viridis")
-    for place in axes[depth, 2:]:
+    _picture(axes[levels, 0], image[0, 0], f"image, {image.shape[2]}×{image.shape[3]}")
+    _picture(axes[levels, 1], bottom, f"the bottom, {bottom.shape[0]}×{bottom.shape[1]}", colours="viridis")
+    for place in axes[levels, 2:]:
         place.set_axis_off()
     return figure
 
@@ -306,26 +320,37 @@ def _liveliest(maps: Tensor) -> Tensor:
 # ---------------------------------------------------------------- bending
 
 
-def bent_figure(image: Tensor, field: Tensor, bent: Tensor, labels: Tensor, data: CellSet) -> Figure:
+def bent_figure(
+    image: Tensor,
+    mask: Tensor,
+    field: Tensor,
+    bent: Tensor,
+    labels: Tensor,
+    data: CellSet,
+    folding: tuple[Tensor, Tensor] | None = None,
+) -> Figure:
     """Draw an image, where its pixels look, and what they see there.
 
     Args:
         image: (H, W).
+        mask: (H, W), of the image.
         field: (2, H, W), in pixels, down and right.
         bent: (H, W) the bent image.
         labels: (H, W) the bent mask.
         data: gives the classes their colours.
+        folding: another bent image (H, W), and where its field folds (H - 1, W - 1): vermilion.
     """
     from matplotlib.figure import Figure
 
     height, width = image.shape
-    figure = Figure(figsize=(8.6, 2.6))
-    axes = figure.subplots(1, 4)
+    figure = Figure(figsize=(6.6, 4.7))
+    axes = figure.subplots(2, 3).ravel()
     _picture(axes[0], image, "image")
-    _picture(axes[1], image, "where pixels look")
+    _picture(axes[1], data.colourize(mask), "its mask")
+    _picture(axes[2], image, "where pixels look, true length")
     rows, columns = np.mgrid[8 : height : height // 8, 8 : width : width // 8]
     down, right = field.cpu().numpy()[:, rows, columns]
-    axes[1].quiver(
+    axes[2].quiver(
         columns,
         rows,
         right,
@@ -337,8 +362,14 @@ def bent_figure(image: Tensor, field: Tensor, bent: Tensor, labels: Tensor, data
         width=0.008,
         headwidth=4,
     )
-    _picture(axes[2], bent, "bent image")
-    _picture(axes[3], data.colourize(labels), "bent mask")
+    _picture(axes[3], bent, "bent image")
+    _picture(axes[4], data.colourize(labels), "bent mask")
+    if folding is None:
+        axes[5].set_axis_off()
+        return figure
+    painted = _shades(folding[0].clamp(0, 1))
+    painted[:-1, :-1][folding[1].cpu().numpy()] = INPUT
+    _picture(axes[5], painted, "a stronger field, folded places")
     return figure
 
 
@@ -366,6 +397,7 @@ def tile_frames(image: Tensor, scores: Tensor, tile: int, margin: int, step: int
     real[half : half + height, half : half + width] = True
     left[~real] = left[~real] // 2 + 96  # what is mirrored is paler
     right = np.full_like(left, 255)
+    right[half : half + height, half : half + width] = UNDONE
     heat = _shades(scores)
     frames = []
     for top in range(0, height, step):
@@ -406,7 +438,7 @@ def differences_figure(differences: dict[str, Tensor]) -> Figure:
     from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8.6, 3.2))
+    figure = Figure(figsize=(7.4, 3.0))
     axes = figure.subplots(1, len(differences))
     for place, (title, off) in zip(axes, differences.items()):
         drawn = place.imshow(off.cpu().clamp(1e-7, 1).numpy(), cmap="viridis", norm=LogNorm(1e-7, 1))

@@ -207,7 +207,8 @@ def test_the_whole_at_once_is_refused():
 
     verdict = judged(EXERCISES["predict_in_tiles"], at_once, 0)
     assert verdict.outcome is Outcome.NOT_YET
-    assert verdict.failure.ran.kind == "MemoryError"
+    assert verdict.misconception.id == "one_pass"
+    assert "tiles of `tile` only" in verdict.failure.mismatch.says
 
 
 def test_square_crops_and_square_images_do_not_pass():
