@@ -340,14 +340,14 @@ for deviation in (10.0, 15.0, 30.0):
 
 my_bend = yours_or_ours.bend(bend)
 image, mask = val_set.images[1:2], val_set.masks[1:2]
-field, strong = draw_field(6, 10.0), draw_field(6, 30.0)
+field, strong = draw_field(6, 10.0), draw_field(1, 30.0)
 bent, bent_mask = my_bend(image, mask, field)
 moved = field.square().sum(1).sqrt()
 folding = my_bend(image, mask, strong)[0][0, 0], folded(strong)[0]
 show(
     bent_figure(image[0, 0], mask[0], field[0], bent[0, 0], bent_mask[0], val_set, folding),
     f"An image of cells and its mask, the field as arrows of up to {moved.max():.0f} pixels, the bent image and the bent "
-    "mask: outlines bend together. Last, the same image bent by three times that field: "
+    "mask: outlines bend together. Last, the same image bent by a field of 30 pixels: "
     f"{folding[1].float().mean():.0%} of its places, painted orange-red, are folded over.",
 )
 street_labels = torch.tensor([2, 2, 8, 8])
@@ -523,8 +523,9 @@ show(
 )
 
 # %% [markdown]
-# Specks must be removed before anything is counted: look at how many pieces hold no cell, for both networks, with and
-# without them. Even without specks some pieces are false cells, and each of them is one too many in the count.
+# Specks must be removed before anything is counted: compare how many pieces hold no cell, with and without them. Even
+# without specks some pieces are false cells, and each is one too many in the count. Are there more of them with border
+# weights? Both classes weigh the same there, so the network is more generous with cells.
 #
 # One short training says little, and in so short a one the IoU may be higher for either network.
 # `benchmarks/experiments/06_border_weights.py` trains a padded U-Net of this size three times as long, with dishes of
@@ -541,8 +542,8 @@ show(
 # | balanced, border w0 10, sigma 5 | 0.819 (0.786 to 0.840) | 369 (310 to 464) | 218 (180 to 278) | 1 (1 to 2) | 39 (36 to 41) |
 #
 # Yes, it keeps cells apart. Border weights leave about half of the merged cells in the mean, fewer in every seed, and
-# hardly split any. It is not free: in this table the IoU of cell falls by about 0.04. (Pieces that hold no cell are not
-# in it.) The IoU alone would have called the plain network the better one. Balancing the classes without the border makes things worse, since it makes the network
+# hardly split any. It is not free: in this table the IoU of cell falls by about 0.04, and pieces that hold no cell, which
+# it does not list, are a price that you have seen above. The IoU alone would have called the plain network the better one. Balancing the classes without the border makes things worse, since it makes the network
 # generous with cells.
 #
 # Could one not simply ask the plain network for more certainty? Read with p > 0.7, it has the IoU of the border
@@ -764,8 +765,9 @@ for name, share in by_distance.items():
     print(f"{name:40} outermost 8 pixels {share[:8].mean():.1%}, from pixel 24 on {share[24:].mean():.2%}")
 
 # %% [markdown]
-# Zeros that a network has never met spoil many labels near the border. Trained with them, it learns what they mean, and
-# does about as well as with a mirrored border, which is invented too. Only with the real surroundings is nothing lost,
+# Zeros that a network has never met spoil many labels near the border. Trained with them, it learns what they mean: far
+# fewer labels change, about as few as with a mirrored border, which is invented too. Only with the real surroundings is
+# nothing lost,
 # and inside a large image tiles have them: that is what the overlap is for. A padded network that is given tiles side
 # by side has such a border around every tile.
 #
