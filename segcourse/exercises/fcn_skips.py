@@ -214,7 +214,7 @@ def _cross_entropy_by_loops(scores: Tensor, masks: Tensor) -> Tensor:
     losses = []
     for n, i, j in (masks != VOID).nonzero().tolist():
         at_pixel = scores[n, :, i, j].double()
-        losses.append(sum(torch.exp(s - at_pixel[int(masks[n, i, j])]) for s in at_pixel).log())
+        losses.append(torch.stack([torch.exp(s - at_pixel[int(masks[n, i, j])]) for s in at_pixel]).sum().log())
     return torch.stack(losses).mean().float()
 
 
