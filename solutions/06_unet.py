@@ -348,7 +348,7 @@ show(
     bent_figure(image[0, 0], mask[0], field[0], bent[0, 0], bent_mask[0], val_set, folding),
     f"An image of cells and its mask, the field as arrows of up to {moved.max():.0f} pixels, the bent image and the bent "
     "mask: outlines bend together. Last, the same image bent by a field of 30 pixels: "
-    f"{folding[1].float().mean():.0%} of its places, painted orange-red, are folded over.",
+    f"{folding[1].float().mean():.0%} of its places, outlined in orange-red, are folded over: there the picture lies inside out.",
 )
 street_labels = torch.tensor([2, 2, 8, 8])
 mixed = ((street_labels[:-1] + 2 * street_labels[1:]) / 3).round().int()
@@ -765,11 +765,10 @@ for name, share in by_distance.items():
     print(f"{name:40} outermost 8 pixels {share[:8].mean():.1%}, from pixel 24 on {share[24:].mean():.2%}")
 
 # %% [markdown]
-# Zeros that a network has never met spoil many labels near the border. Trained with them, it learns what they mean: far
-# fewer labels change, about as few as with a mirrored border, which is invented too. Only with the real surroundings is
-# nothing lost,
-# and inside a large image tiles have them: that is what the overlap is for. A padded network that is given tiles side
-# by side has such a border around every tile.
+# Zeros that a network has never met spoil many labels near the border. Trained with them, it learns what they mean:
+# far fewer labels change, about as few as with a mirrored border, which is invented too. Only with the real
+# surroundings is nothing lost, and inside a large image tiles have them: that is what the overlap is for. A padded
+# network that is given tiles side by side has such a border around every tile.
 #
 # ## What slides often get wrong
 #

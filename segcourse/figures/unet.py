@@ -338,7 +338,7 @@ def bent_figure(
         bent: (H, W) the bent image.
         labels: (H, W) the bent mask.
         data: gives the classes their colours.
-        folding: another bent image (H, W), and where its field folds (H - 1, W - 1): vermilion.
+        folding: another bent image (H, W), and where its field folds (H - 1, W - 1): outlined.
     """
     from matplotlib.figure import Figure
 
@@ -367,9 +367,8 @@ def bent_figure(
     if folding is None:
         axes[5].set_axis_off()
         return figure
-    painted = _shades(folding[0].clamp(0, 1))
-    painted[:-1, :-1][folding[1].cpu().numpy()] = INPUT
-    _picture(axes[5], painted, "a stronger field, folded places")
+    _picture(axes[5], folding[0], "a stronger field: it folds")
+    _outline(axes[5], folding[1], "vermilion")
     return figure
 
 
