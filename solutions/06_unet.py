@@ -340,7 +340,7 @@ for deviation in (10.0, 15.0, 30.0):
 
 my_bend = yours_or_ours.bend(bend)
 image, mask = val_set.images[1:2], val_set.masks[1:2]
-field, strong = draw_field(6, 10.0), draw_field(1, 30.0)
+field, strong = draw_field(6, 10.0), draw_field(83, 30.0)
 bent, bent_mask = my_bend(image, mask, field)
 moved = field.square().sum(1).sqrt()
 folding = my_bend(image, mask, strong)[0][0, 0], folded(strong)[0]
@@ -528,7 +528,7 @@ show(
 # weights? Both classes weigh the same there, so the network is more generous with cells.
 #
 # One short training says little, and in so short a one the IoU may be higher for either network.
-# `benchmarks/experiments/06_border_weights.py` trains a padded U-Net of this size three times as long, with dishes of
+# `benchmarks/experiments/06_border_weights.py` trains a padded U-Net of this size four times as long, with dishes of
 # its own for each of three seeds, and counts in 60 test images (962, 986 and 934 cells). Mean of the three, and in
 # brackets lowest to highest:
 #
@@ -543,7 +543,7 @@ show(
 #
 # Yes, it keeps cells apart. Border weights leave about half of the merged cells in the mean, fewer in every seed, and
 # hardly split any. It is not free: in this table the IoU of cell falls by about 0.04, and pieces that hold no cell, which
-# it does not list, are a price that you have seen above. The IoU alone would have called the plain network the better one. Balancing the classes without the border makes things worse, since it makes the network
+# it does not list, are false cells (above). Mind both. The IoU alone would have called the plain network the better one. Balancing the classes without the border makes things worse, since it makes the network
 # generous with cells.
 #
 # Could one not simply ask the plain network for more certainty? Read with p > 0.7, it has the IoU of the border
