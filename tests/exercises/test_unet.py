@@ -239,3 +239,21 @@ def test_the_small_network_is_one_level_of_a_u():
         low = nn.Upsample(scale_factor=4)(net.deep(F.max_pool2d(high, 4)))
         assert torch.equal(net(x), net.merge(torch.cat([high, low], 1)))
     assert net(x).shape == (1, 3, 10, 18)
+
+
+def test_a_size_that_is_no_number_is_told_in_words():
+    sizes = EXERCISES["unet_output_size"]
+    for answer, words in (
+        (lambda size, depth: None, "it returned None; this input fits."),
+        (lambda size, depth: sizes.reference(size, depth) or 7, "it returned 7; this input does not fit"),
+    ):
+        assert words in judged(sizes, answer, 0).failure.mismatch.says
+
+
+def test_labels_are_int64():
+    def short(image, mask, field):
+        bent, labels = EXERCISES["bend"].reference(image, mask, field)
+        return bent, labels.int()
+
+    assert rejected("bend", short)
+    assert "int64 was expected" in judged(EXERCISES["bend"], short, 0).failure.mismatch.says
