@@ -401,6 +401,7 @@ from segcourse.datasets import load
 from segcourse.figures.segnet_unpooling import inside_figure, places_of
 
 train_set, val_set = load("train", count=200), load("val", count=24)
+print(train_set)
 grey = val_set.images[3:4].mean(1, keepdim=True)[:, :, 24:72, 30:94]  # (1, 1, 48, 64)
 grey_pooled, grey_indices = F.max_pool2d(grey, 2, return_indices=True)
 ways = {how: Unpool(1, how)(grey_pooled, grey_indices, (48, 64))[0, 0] for how in ("indices", "nails", "bilinear")}
