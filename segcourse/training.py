@@ -61,7 +61,7 @@ def train(
     checkpoint: str | Path | None = None,
     optimizer: type[torch.optim.AdamW] = torch.optim.AdamW,
 ) -> History:
-    """Fit a classifier of images or of pixels with AdamW and one cycle of the learning rate: up, then down to zero.
+    """Fit a classifier of images or of pixels with one cycle of the learning rate: up, then down to zero.
 
     Ctrl-C (in Jupyter: Interrupt) ends the training after the step that is being made; the model keeps what it has
     learned. It is left in evaluation mode, on the device where it was.

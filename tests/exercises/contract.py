@@ -3,6 +3,7 @@
 class TestContract(Contract):
     lesson = "01_receptive_field"
     right = {"compound_kernel": (one_way, another_way)}
+    wrong = {"compound_kernel": (right_for_square_images_only, (changes_its_input, "it changed"))}
 """
 
 import ast
@@ -27,7 +28,12 @@ SEEDS = 200
 CASES = 8
 """Fresh cases for each of the 200 seeds, beside the examples."""
 MISTAKE_SEEDS = 20
-"""Full checks of every misconception."""
+"""Full checks of every misconception; fewer where an exercise has so many that they pass `MISTAKE_CHECKS` in all."""
+MISTAKE_CHECKS = 240
+WRONG_SEEDS = 5
+"""Full checks of every other wrong answer."""
+
+Answer = Callable[..., Any]
 
 
 def judged(exercise: Exercise, answer: Callable[..., Any], seed: int, fresh: int | None = None) -> Verdict:
@@ -39,7 +45,9 @@ class Contract:
     """Collected once a lesson; `exercise` runs over the lesson's exercises (see conftest.py)."""
 
     lesson: ClassVar[str]
-    right: ClassVar[dict[str, tuple[Callable[..., Any], ...]]]
+    right: ClassVar[dict[str, tuple[Answer, ...]]]
+    wrong: ClassVar[dict[str, tuple[Answer | tuple[Answer, str], ...]]] = {}
+    """Wrong answers beside the misconceptions, say those right for some inputs only. A text with one must be said."""
     few_mistakes: ClassVar[dict[str, str]] = {}
     """Exercises with only two misconceptions, and why the topic has no more."""
 
@@ -89,13 +97,25 @@ class Contract:
         mistakes = exercise.misconceptions
         assert len(mistakes) >= 3 or (len(mistakes) == 2 and self.few_mistakes.get(exercise.name))
         assert len({m.id for m in mistakes}) == len(mistakes)
+        seeds = max(WRONG_SEEDS, min(MISTAKE_SEEDS, MISTAKE_CHECKS // len(mistakes)))
         for mistake in mistakes:
-            for seed in range(MISTAKE_SEEDS):
+            for seed in range(seeds):
                 verdict = judged(exercise, mistake.wrong, seed)
                 assert verdict.outcome is Outcome.NOT_YET, (mistake.id, seed)
                 named = verdict.misconception and verdict.misconception.id
                 assert named == mistake.id, (mistake.id, named, seed, verdict.failure)
         record_property("contract", (exercise.name, f"named: {', '.join(m.id for m in mistakes)}"))
+
+    def test_wrong_answers_are_rejected(self, exercise: Exercise, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
+        assert self.wrong.keys() <= self.right.keys()
+        for entry in self.wrong.get(exercise.name, ()):
+            answer, said = entry if isinstance(entry, tuple) else (entry, "")
+            for seed in range(WRONG_SEEDS):
+                verdict = judged(exercise, answer, seed)
+                assert verdict.outcome is Outcome.NOT_YET, (answer, seed)
+                assert verdict.failure is not None
+                assert said in verdict.failure.mismatch.says, (answer, seed)
 
     def test_careless_answers_are_rejected(self, exercise: Exercise) -> None:
         def first_argument(*args: Any) -> Any:

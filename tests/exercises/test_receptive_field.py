@@ -2,7 +2,6 @@
 
 import math
 
-import pytest
 import torch
 from contract import Contract, judged
 
@@ -228,13 +227,6 @@ WRONG = {
 """Answers that are right for some inputs only."""
 
 
-@pytest.mark.parametrize(("name", "wrong"), [(name, wrong) for name in WRONG for wrong in WRONG[name]])
-def test_wrong_answers_are_rejected(name, wrong, monkeypatch) -> None:
-    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
-    for seed in range(5):
-        assert judged(EXERCISES[name], WRONG[name][wrong], seed).outcome is Outcome.NOT_YET, seed
-
-
 def test_no_block_is_shortcuts_alone() -> None:
     """Whoever leaves shortcuts out is right: another branch always sees as much."""
 
@@ -264,3 +256,4 @@ class TestContract(Contract):
             pixels_as_keys,
         ),
     }
+    wrong = {name: tuple(answers.values()) for name, answers in WRONG.items()}

@@ -4,12 +4,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from contract import Contract, judged
+from contract import Contract
 
 from segcourse import exercises
 from segcourse.datasets import VOID
 from segcourse.datasets.camvid import FRAMES
-from segcourse.exercises.judge import Outcome
 
 EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("00_start_here").exercises}
 
@@ -174,13 +173,6 @@ WRONG = {
 """Answers that are right for some inputs only."""
 
 
-@pytest.mark.parametrize(("name", "wrong"), [(name, wrong) for name in WRONG for wrong in WRONG[name]])
-def test_wrong_answers_are_rejected(name, wrong, monkeypatch) -> None:
-    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
-    for seed in range(5):
-        assert judged(EXERCISES[name], WRONG[name][wrong], seed).outcome is Outcome.NOT_YET, seed
-
-
 def test_the_numbers_in_the_prose() -> None:
     """What the lesson says of its worked examples, which are the exercises' examples."""
     count, scores, accuracy, shares, planes = EXERCISES.values()
@@ -212,3 +204,4 @@ class TestContract(Contract):
         "class_shares": (shares_class_by_class, shares_from_all_labels),
         "one_hot": (planes_by_broadcasting, planes_with_a_spare_class, planes_filled_in),
     }
+    wrong = {name: tuple(answers.values()) for name, answers in WRONG.items()}

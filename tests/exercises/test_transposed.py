@@ -2,13 +2,11 @@
 
 import itertools
 
-import pytest
 import torch
 import torch.nn.functional as F
-from contract import Contract, judged
+from contract import Contract
 
 from segcourse import exercises
-from segcourse.exercises.judge import Outcome
 
 EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("02_transposed").exercises}
 
@@ -253,13 +251,6 @@ WRONG = {
 """Answers that are right for some inputs only."""
 
 
-@pytest.mark.parametrize(("name", "wrong"), [(name, wrong) for name in WRONG for wrong in WRONG[name]])
-def test_wrong_answers_are_rejected(name, wrong, monkeypatch) -> None:
-    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
-    for seed in range(5):
-        assert judged(EXERCISES[name], WRONG[name][wrong], seed).outcome is Outcome.NOT_YET, seed
-
-
 class TestContract(Contract):
     lesson = "02_transposed"
     right = {
@@ -271,3 +262,4 @@ class TestContract(Contract):
         "overlap_counts": (counts_by_stamping_ones, counts_place_by_place),
         "bilinear_kernel": (tent_from_the_formula, tent_as_two_boxes),
     }
+    wrong = {name: tuple(answers.values()) for name, answers in WRONG.items()}
