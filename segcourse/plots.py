@@ -102,7 +102,7 @@ def name_regions(axis: Axes, labels: npt.NDArray[np.integer], classes: Sequence[
         if inside.max() < 0.05 * labels.shape[1]:
             continue
         row, col = np.unravel_index(inside.argmax(), inside.shape)
-        half = 0.012 * len(name) * labels.shape[1]  # of a word's width, so that none sticks out
+        half = 0.0135 * len(name) * labels.shape[1]  # of a word's width, so that none sticks out
         col = np.clip(col - 1, half, labels.shape[1] - 1 - half)
         axis.text(col, row - 1, name, ha="center", va="center", fontsize=9, path_effects=white_rim())
 
