@@ -916,8 +916,8 @@ quiz.why_the_padding()
 # - Coarse maps see far, fine maps lie close: what and where. FCN scores each with a 1x1 convolution, upsamples the
 #   coarser one by 2, and adds. With fixed interpolation this is the same function as concatenating features and scoring
 #   once, for much less work.
-# - Taken apart, the trained network shows that a finer map adds most at boundaries. Which map knows *what* depends on
-#   how large the image is beside the receptive fields.
+# - Finer maps help everywhere, and most at boundaries: three networks, trained alike with three seeds, show it. Which
+#   map knows *what* depends on how large the image is beside the receptive fields.
 # - Which units belong together follows from the centres of the first units: 5, 9 and 31 for FCN-8s.
 # - Upsampling is a transposed convolution from all classes to all. It starts with tents on the diagonal. Between the
 #   maps it is learned; the last one stays as it is.
