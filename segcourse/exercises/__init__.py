@@ -22,6 +22,7 @@ LESSONS = (
     "04_fcn_skips",
     "05_segnet_unpooling",
     "06_unet",
+    "08_depthwise_cost",
 )
 """The notebooks' stems, in order; a lesson's module in here is its stem without the number."""
 
