@@ -54,3 +54,6 @@ CAMVID_TRAIN_PIXELS = (
     10682767, 14750079, 623349, 20076880, 2845085, 6166762, 743859, 714595, 3719877, 405385, 184967,
 )  # fmt: skip
 """Pixels of each class in CamVid's 367 training masks (480x360), counted; 2,503,995 more are void."""
+
+CAMVID_TRAIN_IMAGES = (366, 365, 366, 367, 349, 319, 351, 173, 360, 317, 201)
+"""How many of these masks hold each class, counted; each has some void."""
