@@ -62,6 +62,11 @@ class Row:
     activations: int = 0
     bytes: int = 0
 
+    @property
+    def intensity(self) -> float:
+        """Multiply-adds for each byte moved (Williams, Waterman and Patterson, "Roofline", CACM 52(4), 2009)."""
+        return self.macs / max(1, self.bytes)
+
 
 SUMMED = ("calls", "parameters", "macs", "useful", "activations", "bytes")
 HEAD = ["layer", "operation", "output", "share", "useful", "calls", "parameters", "MACs", "activations", "bytes"]
@@ -103,6 +108,22 @@ class Profile:
         if depth < 1:
             raise ValueError(f"depth counts the words of a layer's name that make a stage: 1 or more, got {depth}")
         return self.by(lambda row: ".".join(row.layer.split(".")[:depth]))
+
+    def by_resolution(self) -> Profile:
+        """One row for each halving of the largest map: "1/1", "1/2", "1/4", ...; "dense" for outputs that are no maps.
+
+        A map is (N, C, H, W) or has more axes. It belongs to the nearest halving above its own size: convolutions
+        without padding make maps smaller too. A quarter of a halving is forgiven, for maps that were rounded up.
+        """
+        maps = {row.output for row in self.rows if len(row.output) > 3}
+        sides = {shape: math.prod(shape[2:]) ** (1 / len(shape[2:])) for shape in maps}
+        largest = max(sides.values(), default=1)
+
+        def parts(row: Row) -> int:
+            return 2 ** math.floor(math.log2(largest / sides[row.output]) + 0.25) if row.output in sides else 0
+
+        rows = sorted(self.rows, key=lambda row: parts(row) or math.inf)
+        return Profile(tuple(rows)).by(lambda row: f"1/{parts(row)}" if row.output in sides else "dense")
 
     def table(self) -> list[list[str]]:
         """The cells: a head, the rows, the total."""
@@ -153,7 +174,14 @@ def profile(model: nn.Module, *inputs: Tensor | Sequence[int]) -> Profile:
         raise TypeError("expected an input or its shape after the model: profile(model, (1, 3, 224, 224))")
     if any(is_lazy(parameter) for parameter in model.parameters()):
         raise ValueError("a lazy layer of the model has no shape yet: run the model once before")
-    state = {name: t.to("meta") for name, t in (*model.named_parameters(), *model.named_buffers())}
+    state = {
+        f"{name}.{key}".lstrip("."): tensor.to("meta")
+        for name, module in model.named_modules()  # each module by one of its names: it is put back once
+        for key, tensor in (
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        )
+    }
     dtype = next((t.dtype for t in state.values() if t.is_floating_point()), torch.get_default_dtype())
     tensors = tuple(_on_meta(x, dtype) for x in inputs)
     counter = _Counter()
@@ -165,7 +193,7 @@ def profile(model: nn.Module, *inputs: Tensor | Sequence[int]) -> Profile:
             hooks.append(module.register_forward_hook(counter.leave(name)))
         model.eval()
         with torch.no_grad(), torch.device("meta"), counter:
-            functional_call(model, state, tensors)
+            functional_call(model, state, tensors, tie_weights=False)
     finally:
         for hook in hooks:
             hook.remove()

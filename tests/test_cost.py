@@ -11,6 +11,8 @@ import pytest
 import reference_networks as nets
 import torch
 import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -497,6 +499,115 @@ def test_layers_by_resolution():
     assert counted.total_macs == 4_089_184_256
 
 
+@pytest.mark.parametrize(
+    ("network", "levels"),
+    [
+        (VGG16, {"1/1": 2, "1/2": 2, "1/4": 3, "1/8": 3, "1/16": 3, "dense": 3}),
+        (UNet, {"1/1": 6, "1/2": 5, "1/4": 5, "1/8": 5, "1/16": 2}),
+        (SegNet, {"1/1": 4, "1/2": 4, "1/4": 6, "1/8": 6, "1/16": 6}),
+        (FCN, {"1/1": 3, "1/2": 2, "1/4": 3, "1/8": 5, "1/16": 5, "1/32": 3}),
+    ],
+)
+def test_layers_by_halving(network, levels):
+    """Unpadded maps of U-Net, rounded ones of FCN and SegNet: convolutions are where the papers' pictures have them."""
+    counted = cost_of(network)
+    products = Profile(tuple(row for row in counted.rows if row.macs)).by_resolution()
+    assert {row.layer: row.calls for row in products.rows} == levels
+    assert counted.by_resolution().total_macs == counted.total_macs
+    assert counted.by_resolution().total.parameters == counted.total.parameters
+
+
+def test_halvings_come_in_order_whatever_the_network_does():
+    model = nn.Sequential(nn.Conv2d(3, 4, 4, 4), nn.ConvTranspose2d(4, 2, 4, 4), nn.Conv2d(2, 2, 8, 8), nn.Flatten())
+    model.append(nn.Linear(2 * 2 * 3, 5))
+    counted = profile(model, (1, 3, 16, 24)).by_resolution()
+    assert [row.layer for row in counted.rows] == ["1/1", "1/4", "1/8", "dense"]
+    assert profile(nn.Linear(3, 4), (2, 5, 3)).by_resolution().rows[0].layer == "dense"
+    assert Profile(()).by_resolution().rows == ()
+
+
+def test_intensity_is_products_for_each_byte():
+    dense, depthwise = (profile(nn.Conv2d(8, 8, 3, padding=1, groups=g).float(), (1, 8, 6, 5)).total for g in (1, 8))
+    assert dense.intensity == 8 * 72 * 30 / (4 * (240 + 584 + 240))
+    assert depthwise.intensity == 8 * 9 * 30 / (4 * (240 + 80 + 240))
+    assert profile(nn.ReLU(), (3, 4)).total.intensity == 0
+
+
+# ---------------------------------------------------------------- a generated family of networks
+
+
+@st.composite
+def networks(draw):
+    """A chain of one to three layers of every counted kind, with its input and what it is made of."""
+    channels, size = draw(st.sampled_from((2, 4, 6))), tuple(draw(st.integers(3, 5)) for _ in range(2))
+    shape, layers = (draw(st.integers(1, 2)), channels, *size), []
+    for _ in range(draw(st.integers(1, 3))):
+        groups = draw(st.sampled_from([g for g in (1, 2, channels) if channels % g == 0]))
+        out = groups * draw(st.integers(1, max(1, 6 // groups)))
+        kernel = tuple(draw(st.integers(1, 3)) for _ in range(2))
+        options = dict(groups=groups, bias=draw(st.booleans()), stride=tuple(draw(st.integers(1, 2)) for _ in range(2)))
+        kind = draw(st.sampled_from(("conv", "transposed", "linear", "attention", "again")))
+        if kind == "conv":
+            layers.append(nn.Conv2d(channels, out, kernel, padding=1, dilation=1, **options))
+            size = [(n + 2 - k) // s + 1 for n, k, s in zip(size, kernel, options["stride"])]
+        elif kind == "transposed" and max(size) < 7:
+            layers.append(nn.ConvTranspose2d(channels, out, kernel, **options))
+            size = [(n - 1) * s + k for n, k, s in zip(size, kernel, options["stride"])]
+        elif kind == "linear":
+            layers.append(nn.Linear(size[1], out := draw(st.integers(1, 4))))
+            size, out = (size[0], out), channels
+        elif kind == "attention":
+            layers.append(Function(lambda x: F.scaled_dot_product_attention(x, x, x)))
+            out = channels
+        else:
+            conv = nn.Conv2d(channels, channels, 3, padding=1, groups=groups)
+            layers.append(nn.Sequential(conv, nn.ReLU(), conv))
+            out = channels
+        channels = out
+    return nn.Sequential(*layers), shape
+
+
+def by_hand(layer, x):
+    """What a layer computes, with every product counted; useful ones too, which are returned."""
+    if isinstance(layer, nn.Sequential):
+        useful = 0
+        for inner in layer:
+            x, more = by_hand(inner, x)
+            useful += more
+        return x, useful
+    if isinstance(layer, nn.ReLU):
+        return x.relu(), 0
+    if isinstance(layer, nn.Linear):
+        result = scalars(x) @ scalars(layer.weight).T
+        return values(result) + layer.bias, terms(result)
+    if isinstance(layer, Function):
+        before = Scalar.products
+        result = attend(*(scalars(x) for _ in range(3)))
+        return values(result), Scalar.products - before
+    options = {name: getattr(layer, name) for name in ("stride", "padding", "dilation", "groups")}
+    if isinstance(layer, nn.ConvTranspose2d):
+        options["output_padding"] = layer.output_padding
+        result = convolve_transposed(scalars(x), scalars(layer.weight), **options)
+    else:
+        result = convolve(scalars(x), scalars(layer.weight), **options)
+    bias = 0 if layer.bias is None else layer.bias.view(-1, 1, 1)
+    return values(result) + bias, terms(result)
+
+
+@settings(max_examples=30, deadline=None)
+@given(networks())
+@torch.no_grad()
+def test_a_generated_family_of_networks(network):
+    model, shape = network
+    x = torch.randn(shape)
+    Scalar.products = 0
+    result, useful = by_hand(model, x)
+    counted = profile(model, shape)
+    assert torch.allclose(result, model(x))
+    assert (counted.total_macs, counted.total.useful) == (Scalar.products, useful)
+    assert sum(row.macs for row in counted.by_resolution().rows) == Scalar.products
+
+
 def test_text_and_html():
     model = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.Conv2d(4, 1000, 1)).float()
     counted = profile(model, (1, 3, 6, 6))
@@ -549,6 +660,16 @@ def test_parameters_that_two_layers_share_count_once():
     counted = profile(model, (1, 4))
     assert [row.parameters for row in counted.rows] == [20, 4]
     assert counted.total_macs == 32
+
+
+def test_a_layer_that_has_two_names_stays_as_it_was():
+    conv = nn.Conv2d(3, 3, 3, padding=1)
+    conv.same = conv.weight
+    model, weight = nn.Sequential(conv, nn.ReLU(), conv, nn.Linear(5, 5)), conv.weight
+    counted = profile(model, (1, 3, 5, 5))
+    assert conv.weight is conv.same is model[2].weight is weight
+    assert [row.calls for row in counted.rows] == [2, 1]
+    assert counted.total.parameters == sum(p.numel() for p in model.parameters())
 
 
 @pytest.mark.parametrize("breaks", [False, True])
