@@ -36,6 +36,8 @@ class Ran:
     problem: str | None = None
     kind: str = "returned"
     """`returned`, the name of the exception that was raised, `timeout` or `changed its input`."""
+    message: str = ""
+    """The exception's own words."""
     printed: str = ""
     warned: str = ""
 
@@ -126,6 +128,7 @@ def run_here(exercise: Exercise, answer: Callable[..., Any], limited: bool = Tru
             return Ran(
                 problem=explain_error(error, answer),
                 kind=UNWRITTEN if isinstance(error, NotImplementedError) and not str(error) else type(error).__name__,
+                message=str(error),
                 printed=output.getvalue(),
             )
         warned = str(caught[0].message)[:PRINTED] if caught else ""
@@ -136,8 +139,8 @@ def run_here(exercise: Exercise, answer: Callable[..., Any], limited: bool = Tru
                 value,
                 f"it changed its input `{changed[0]}`. Work on a copy, or build a new value.",
                 "changed its input",
-                printed,
-                warned,
+                printed=printed,
+                warned=warned,
             )
         return Ran(value, printed=printed, warned=warned)
 

@@ -141,8 +141,14 @@ def mismatch_of(exercise: Exercise, expected: Ran, result: Ran) -> Mismatch | No
 
 
 def alike(a: Ran, b: Ran) -> bool:
-    """Tell whether two calls came to the same: equal values, or the same kind of problem."""
-    return a.kind == b.kind and (a.problem is not None or same_value(a.value, b.value))
+    """Tell whether two calls came to the same: equal values, or the same problem.
+
+    Exceptions are the same if their words are, in any order: torch names the sizes of `a + b` and of `b + a` in two
+    orders. A kind alone says little: every answer that raises would be given the first mistake that always raises.
+    """
+    if a.problem is None or b.problem is None:
+        return a.problem is b.problem and same_value(a.value, b.value)
+    return a.kind == b.kind and sorted(a.message.split()) == sorted(b.message.split())
 
 
 def diagnose(

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from segcourse.exercises.compare import Mismatch
+from segcourse.exercises.compare import Mismatch, agree
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
 from segcourse.exercises.guard import PRINTED, Ran, run_here
 from segcourse.exercises.judge import Failure, Outcome, Verdict, judge, weight
@@ -122,6 +122,28 @@ def test_a_small_stack_is_drawn_whole_and_of_a_large_one_the_first_plane() -> No
         assert len(grids) == len({grid.text() for grid in grids}) == drawn
 
 
+def test_of_an_answer_in_parts_the_wrong_one_is_drawn() -> None:
+    values, indices = torch.tensor([[7.0, 9]]), torch.tensor([[4, 3]])
+    wrong = (values, indices + 1)
+    mismatch = agree((values, indices), wrong)
+    assert mismatch is not None
+    (grid,) = failure_grids(Failure({}, Ran(wrong), mismatch))
+    assert grid.title == "yours[1], shape (1, 2)"
+    assert (grid.rows, grid.wrong) == ([["5", "4"]], [[True, True]])
+
+
+def test_of_a_list_of_tensors_each_is_drawn_at_the_plane_that_is_wrong() -> None:
+    case = {"maps": [torch.arange(8.0).reshape(2, 2, 2), torch.arange(12.0).reshape(2, 2, 3)], "boxes": [(0, 0, 2, 2)]}
+    right = torch.zeros(2, 3, 4)
+    wrong = right.clone()
+    wrong[1, 2, 3] = 5
+    grids = failure_grids(Failure(case, Ran(wrong), agree(right, wrong) or Mismatch("")))
+    assert [grid.title for grid in grids] == [
+        "maps[0], shape (2, 2, 2), at [1]", "maps[1], shape (2, 2, 3), at [1]", "yours, shape (2, 3, 4), at [1]",
+    ]  # fmt: skip
+    assert grids[0].rows == [["4", "5"], ["6", "7"]]
+
+
 def test_of_small_cases_the_more_telling_is_shown() -> None:
     def of(*values):
         return {"image": torch.tensor([values]), "factor": 2}
@@ -132,6 +154,26 @@ def test_of_small_cases_the_more_telling_is_shown() -> None:
 
 def test_a_mistake_of_its_own_is_not_given_a_name() -> None:
     assert verdict(lambda image, factor: image * factor + 1).misconception is None
+
+
+def test_an_exception_of_its_own_is_not_given_the_name_of_another() -> None:
+    def trapped(image, factor):
+        return image + torch.zeros(image.shape[0] + 2, 1)
+
+    exercise = replace(
+        SCALE, misconceptions=(*SCALE.misconceptions, Misconception("raises", trapped, "You added zeros.", "here"))
+    )
+
+    def named(answer) -> str | None:
+        found = judge(exercise, run_here(exercise, answer), 3).misconception
+        return found and found.id
+
+    def raises(image, factor):
+        raise RuntimeError("x")
+
+    assert named(raises) is None
+    assert named(lambda image, factor: image + torch.zeros(image.shape[0] + 3, 1)) is None
+    assert named(lambda image, factor: torch.zeros(image.shape[0] + 2, 1) + image) == "raises"  # sizes the other way
 
 
 def test_the_right_answer_is_not_shown() -> None:
