@@ -1,8 +1,8 @@
 """Where cells touch: U-Net's weight map, which makes the thin background between two cells count more.
 
 Ronneberger, Fischer & Brox, "U-Net: convolutional networks for biomedical image segmentation", MICCAI 2015, section 3,
-equation 2: `w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))`, d1 and d2 the distances from pixel x to the
-nearest and to the second nearest cell. `separate` puts background between cells that touch (the paper does so by
+equation 2: `w(x) = w_c(x) + w0 exp(-(d1(x) + d2(x))^2 / (2 sigma^2))`, d1 and d2 "the distance to the border of" the
+nearest and of the second nearest cell. `separate` puts background between cells that touch (the paper does so by
 morphological operations); `border_weights` weighs it.
 """
 
@@ -17,9 +17,9 @@ def border_weights(
 ) -> Tensor:
     """Return a weight for each pixel's loss, (H, W) or (N, H, W) float32, on the device of the instances.
 
-    The border term is added on background pixels only. The equation leaves open what d1 and d2 are inside a cell;
-    measured to the pixels of cells, d1 is 0 there, and about half of the term's sum would lie on the cells' own rims
-    and pull them outward. Where fewer than two cells are in the image there is no second distance, and the term is 0.
+    The border term is added on background pixels only, which is a choice: distances to a border are defined inside
+    cells too. With d1 = 0 inside, about half of the term's sum would lie on the cells' own rims. Where fewer than two
+    cells are in the image there is no second distance, and the term is 0.
 
     Args:
         instances: (H, W) or (N, H, W) whole numbers, 0 for background, a number of its own for each cell. Cells that

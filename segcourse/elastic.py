@@ -35,7 +35,8 @@ def warp(images: Tensor, masks: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
     """Return images and masks that show at each pixel what lies `field` away from it.
 
     Images are interpolated bilinearly. Masks are taken from the nearest pixel: the mean of two labels is a third one.
-    Beyond the border the picture is mirrored, as it is for the tiles.
+    Beyond the border the picture is mirrored, as it is for the tiles. A gap of one pixel may close in a bent mask. To
+    keep cells apart, bend the numbers of their instances and give the result to `border_weights.separate`.
 
     Args:
         images: (N, C, H, W) float.

@@ -3,7 +3,10 @@ import pytest
 import torch
 from scipy.ndimage import map_coordinates
 
+from segcourse.border_weights import separate
+from segcourse.datasets.cells import cells
 from segcourse.elastic import displacements, elastic, folded, warp
+from segcourse.instances import components
 
 
 def seeded(seed):
@@ -66,6 +69,18 @@ def test_labels_and_instances_are_bent_by_one_call():
     both = warp(images, torch.stack([masks, numbers], 1), field)[1]
     assert torch.equal(both[:, 0] + 10**12, both[:, 1])
     assert torch.equal(both[:, 0], warp(images, masks, field)[1])
+
+
+def test_a_bent_mask_joins_cells_and_bent_instances_do_not():
+    """What the docstring of `warp` says."""
+    data = cells("val", 5)
+    both = torch.stack([data.masks, data.instances], 1)
+    masks, numbers = warp(data.images, both, displacements((128, 128), seeded(7), 5, 4.0))[1].unbind(1)
+    there = sum(len(x.unique()) - 1 for x in numbers)
+    pieces = [sum(int(components(x.numpy()).max()) for x in found) for found in (data.masks, masks, separate(numbers))]
+    assert pieces[0] == sum(int(x.max()) for x in data.instances)
+    assert pieces[1] < 0.9 * there
+    assert pieces[2] >= there
 
 
 def test_fields_are_smooth_and_of_the_right_size():

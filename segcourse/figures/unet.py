@@ -9,7 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from segcourse.border_weights import border_weights
+from segcourse.border_weights import balanced_weights, border_weights, separate
 from segcourse.datasets.base import Bytes
 from segcourse.datasets.cells import CellSet
 from segcourse.elastic import elastic
@@ -35,12 +35,17 @@ UNDONE: Bytes = np.array((196, 214, 232), np.uint8)
 INPUT, OUTPUT = ((213, 94, 0), (0, 114, 178))
 """What a tile's input and its output are framed in: vermilion and blue of OKABE_ITO."""
 
-# ---------------------------------------------------------------- what the lesson and its experiment train on
+Weigh = Callable[["Tensor"], "Tensor"]
+"""Instances (N, H, W) -> the weight of each pixel's loss (N, H, W)."""
+CONTEXT = 16
+"""Pixels of a crop's margin in which its weights see cells. With sigma 5, cells further out would add less than 0.1."""
+
+# ---------------------------------------------------------------- what the lesson and its experiments train on
 
 
 def cell_batches(
     data: CellSet,
-    weights: Tensor | None = None,
+    weigh: Weigh | None = None,
     batch_size: int = 8,
     size: int = 96,
     margin: int = 0,
@@ -48,18 +53,22 @@ def cell_batches(
 ) -> Callable[[Generator], tuple[Tensor, ...]]:
     """Return a function that draws crops of cells, bent, turned and mirrored, as `train` takes it.
 
+    The numbers of the cells are bent, not their mask: a bent mask closes gaps of a pixel. Where two cells touch after
+    that, `separate` puts background, and mask and weights are those of what is left.
+
     Args:
         data: what to cut from.
-        weights: (N, H, W), of each pixel's loss; bent with the image. None for none.
+        weigh: instances (N, H, W) -> the weight of each pixel's loss. None for none.
         batch_size: crops in a batch.
         size: side of the masks.
         margin: how much larger than its mask an image is, both sides together; mirrored where it leaves the picture.
         bend: standard deviation of the elastic deformation, in pixels.
     """
     half, side = margin // 2, size + margin
-    planes = data.images if weights is None else torch.cat([data.images, weights[:, None]], 1)
-    planes, masks = mirror(planes, (half, half), (half, half)), mirror(data.masks[:, None], (half, half), (half, half))
-    room = [n - side + 1 for n in planes.shape[2:]]
+    images, instances = (mirror(x, (half, half), (half, half)) for x in (data.images, data.instances[:, None]))
+    room = [n - side + 1 for n in images.shape[2:]]
+    around = min(half, CONTEXT)
+    outer, inner = slice(half - around, half + size + around), slice(around, around + size)
 
     def draw(generator: Generator) -> tuple[Tensor, ...]:
         def dice(sides: int) -> int:
@@ -73,21 +82,24 @@ def cell_batches(
                 [c.rot90(turns, (1, 2)).flip(2) if flip else c.rot90(turns, (1, 2)) for c, turns, flip in crops]
             )
 
-        bent, labels = elastic(cut(planes), cut(masks), generator, bend)
-        middle = slice(half, half + size)
-        drawn = (bent[:, :1], labels[:, 0, middle, middle])
-        return drawn if weights is None else (*drawn, bent[:, 1, middle, middle])
+        bent, numbers = elastic(cut(images), cut(instances), generator, bend)
+        apart = separate(numbers[:, 0, outer, outer])
+        drawn = (bent, (apart > 0).long()[:, inner, inner])
+        return drawn if weigh is None else (*drawn, weigh(apart)[:, inner, inner])
 
     return draw
 
 
-def loss_weights(data: CellSet, kind: str) -> Tensor | None:
-    """Return the weights (N, H, W) of a training: `plain` (None), `balanced` classes, or `border 3` for that sigma."""
+def loss_weights(data: CellSet, kind: str) -> Weigh | None:
+    """Return what weighs the pixels of a training: None for `plain`; for `border 3`, the weights with that sigma.
+
+    Classes are balanced over all of `data`.
+    """
     if kind == "plain":
         return None
-    if kind == "balanced":
-        return border_weights(data.instances, w0=0)
-    return border_weights(data.instances, w0=10, sigma=float(kind.removeprefix("border ")))
+    sigma = float(kind.removeprefix("border "))
+    balance = balanced_weights(data.instances == 0)
+    return lambda instances: border_weights(instances, w0=10, sigma=sigma, class_weights=balance)
 
 
 # ---------------------------------------------------------------- cells and the weights of their pixels
