@@ -37,7 +37,7 @@ class Ran:
     kind: str = "returned"
     """`returned`, the name of the exception that was raised, `timeout` or `changed its input`."""
     message: str = ""
-    """The exception's own words."""
+    """An exception's words. Those of the course's own exceptions are left out: there the kind says it all."""
     printed: str = ""
     warned: str = ""
 
@@ -128,7 +128,7 @@ def run_here(exercise: Exercise, answer: Callable[..., Any], limited: bool = Tru
             return Ran(
                 problem=explain_error(error, answer),
                 kind=UNWRITTEN if isinstance(error, NotImplementedError) and not str(error) else type(error).__name__,
-                message=str(error),
+                message="" if type(error).__module__.startswith("segcourse.") else str(error),
                 printed=output.getvalue(),
             )
         warned = str(caught[0].message)[:PRINTED] if caught else ""
