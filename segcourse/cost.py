@@ -72,7 +72,7 @@ SUMMED = ("calls", "parameters", "macs", "useful", "activations", "bytes")
 HEAD = ["layer", "operation", "output", "share", "useful", "calls", "parameters", "MACs", "activations", "bytes"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
     """The cost of a network, row by row in the order of execution. Print it, or let a notebook show it, as a table."""
 
@@ -141,6 +141,8 @@ class Profile:
         width = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
         lines = ["  ".join(f"{row[i]:{'<' if i < 2 else '>'}{width[i]}}" for i in keep).rstrip() for row in table]
         return "\n".join(lines)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         def line(cells: list[str], tag: str) -> str:

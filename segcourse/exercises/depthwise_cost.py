@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import ast
+import math
 from collections.abc import Callable
+from itertools import groupby
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from segcourse.cost import profile
+from segcourse.cost import Profile, Row, profile
 from segcourse.exercises import Lesson
-from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
+from segcourse.exercises.compare import Mismatch, agree
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, varied
 from segcourse.exercises.quiz import Option, Question
 
 STEM = "08_depthwise_cost"
@@ -182,6 +186,988 @@ CONV_MACS = Exercise(
     property="the count is the number of weights of one kernel, once for every number of the output.",
 )
 
+# --- layer_budgets ----------------------------------------------------------------------------------------
+
+
+def layer_budgets(
+    height: int, width: int, in_channels: int, out_channels: int, kernel: int, groups: int, bias: bool
+) -> tuple[int, int, int]:
+    """Return parameters, multiply-adds and activations of a convolution in groups."""
+    weights = out_channels * (in_channels // groups) * kernel**2
+    parameters = weights + (out_channels if bias else 0)
+    return parameters, height * width * weights, height * width * out_channels
+
+
+def _grouped_layer(draw: Draw) -> Case:
+    groups = draw.choice((1, 2, 3, 4))
+    in_channels = groups * draw.integer(1, 3)
+    height = draw.integer(2, 9)
+    return {
+        "height": height,
+        "width": height + draw.integer(1, 5),
+        "in_channels": in_channels,
+        "out_channels": in_channels + groups * draw.integer(1, 3),
+        "kernel": draw.integer(1, 4),
+        "groups": groups,
+        "bias": draw.choice((False, True)),
+    }
+
+
+def _budgets_of_torch(
+    height: int, width: int, in_channels: int, out_channels: int, kernel: int, groups: int, bias: bool
+) -> tuple[int, int, int]:
+    """Build the layer, and an input that gives an output of this size without padding."""
+    layer = nn.Conv2d(in_channels, out_channels, kernel, groups=groups, bias=bias, device="meta")
+    total = profile(layer, (1, in_channels, height + kernel - 1, width + kernel - 1)).total
+    return total.parameters, total.macs, total.activations
+
+
+def _budgets_with(
+    weights: Callable[[int, int, int, int], Any] = lambda n, m, k, g: m * (n // g) * k * k,
+    parameters: Callable[[int, int, int, bool, int], int] = lambda w, m, g, bias, places: w + m * bias,
+    macs: Callable[[int, int, int, bool], int] = lambda w, places, m, bias: w * places,
+    activations: Callable[[int, int, int, int], int] = lambda places, n, m, g: places * m,
+) -> Callable[..., Any]:
+    """Wrong budgets: `weights` of (N, M, K, G), `parameters` of (weights, M, G, bias, places), and so on."""
+
+    def count(
+        height: int, width: int, in_channels: int, out_channels: int, kernel: int, groups: int, bias: bool
+    ) -> Any:
+        places, w = height * width, weights(in_channels, out_channels, kernel, groups)
+        return (
+            parameters(w, out_channels, groups, bias, places),
+            macs(w, places, out_channels, bias),
+            activations(places, in_channels, out_channels, groups),
+        )
+
+    return count
+
+
+def _macs_first(*arguments: Any) -> Any:
+    parameters, macs, activations = layer_budgets(*arguments)
+    return macs, parameters, activations
+
+
+BUDGETS = "Four budgets"
+GROUPS = "Groups divide the work"
+
+LAYER_BUDGETS = Exercise(
+    name="layer_budgets",
+    lesson=STEM,
+    title="Three budgets of a layer in groups",
+    points=2,
+    minutes=8,
+    difficulty=1,
+    reference=layer_budgets,
+    oracle=_budgets_of_torch,
+    cases=_grouped_layer,
+    examples=(
+        {"height": 3, "width": 5, "in_channels": 4, "out_channels": 6, "kernel": 3, "groups": 2, "bias": True},
+        {"height": 4, "width": 7, "in_channels": 6, "out_channels": 9, "kernel": 2, "groups": 3, "bias": False},
+        {"height": 56, "width": 48, "in_channels": 8, "out_channels": 16, "kernel": 3, "groups": 8, "bias": True},
+    ),
+    misconceptions=(
+        Misconception(
+            "divides_twice",
+            _budgets_with(lambda n, m, k, g: (m // g) * (n // g) * k * k),
+            "You divided both the input and the output channels by the number of groups. That is one group; how many "
+            "are there?",
+            GROUPS,
+        ),
+        Misconception(
+            "groups_ignored",
+            _budgets_with(lambda n, m, k, g: m * n * k * k),
+            "You let every output channel read all input channels. With groups it reads those of its own group only.",
+            GROUPS,
+        ),
+        Misconception(
+            "activations_divided",
+            _budgets_with(activations=lambda places, n, m, g: places * m // g),
+            "You divided the activations by the number of groups. The groups share the work of the output's channels; "
+            "they do not change how many there are.",
+            GROUPS,
+        ),
+        Misconception(
+            "bias_counted_twice",
+            _budgets_with(macs=lambda w, places, m, bias: w * places + places * m * bias),
+            "You counted the bias twice: as parameters, which is right, and once more among the multiply-adds. "
+            "Is anything multiplied by it?",
+            BUDGETS,
+        ),
+        Misconception(
+            "bias_at_every_place",
+            _budgets_with(parameters=lambda w, m, g, bias, places: w + m * places * bias),
+            "You counted a bias for every number of the output. All places of a channel share one.",
+            BUDGETS,
+        ),
+        Misconception(
+            "bias_forgotten",
+            _budgets_with(parameters=lambda w, m, g, bias, places: w),
+            "The weights are right, but where the layer has a bias your parameters lack it.",
+            BUDGETS,
+        ),
+        Misconception(
+            "bias_always",
+            _budgets_with(parameters=lambda w, m, g, bias, places: w + m),
+            "You counted a bias also where the layer has none.",
+            BUDGETS,
+        ),
+        Misconception(
+            "bias_in_groups",
+            _budgets_with(parameters=lambda w, m, g, bias, places: w + m // g * bias),
+            "You divided the bias by the number of groups. It belongs to the output channels; how many are there in "
+            "all groups together?",
+            GROUPS,
+        ),
+        Misconception(
+            "activations_of_the_input",
+            _budgets_with(activations=lambda places, n, m, g: places * n),
+            "You counted activations with the input's channels. A layer's activations are the numbers that it gives.",
+            BUDGETS,
+        ),
+        Misconception(
+            "activations_of_one_channel",
+            _budgets_with(activations=lambda places, n, m, g: places),
+            "You counted the places of the output, and each place holds a number for every output channel.",
+            BUDGETS,
+        ),
+        Misconception(
+            "macs_of_one_place",
+            _budgets_with(macs=lambda w, places, m, bias: w),
+            "Your multiply-adds are those of one place. Every weight works at every place of the output.",
+            HAND,
+        ),
+        Misconception(
+            "kernel_not_squared",
+            _budgets_with(lambda n, m, k, g: m * (n // g) * k),
+            "You counted one row of the kernel. It has as many rows as columns.",
+            HAND,
+        ),
+        Misconception(
+            "macs_first",
+            _macs_first,
+            "The three numbers are right, their order is not: parameters come first, then multiply-adds.",
+            "Exercise: three budgets of a layer in groups (2 points)",
+        ),
+    ),
+    hints=(
+        "Write down the shape of the layer's weight. How many input channels does one kernel read when they are dealt "
+        "out to the groups?",
+        "The weight has a kernel for each output channel, and each kernel reads the input channels of one group. "
+        "Places times weights are the multiply-adds; the bias belongs to one of the three budgets only.",
+        "weights = out_channels * (in_channels // groups) * ...; then parameters, height * width * ..., and "
+        "height * width * ...",
+    ),
+    property="the groups are small dense layers side by side, each with its share of the input and output channels.",
+)
+
+
+# --- separable_macs ---------------------------------------------------------------------------------------
+
+
+def separable_macs(
+    height: int, width: int, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int
+) -> Pair:
+    """Return the multiply-adds of a depthwise convolution and of the pointwise one after it."""
+    rows = (height + 2 * padding - kernel) // stride + 1
+    columns = (width + 2 * padding - kernel) // stride + 1
+    return rows * columns * in_channels * kernel**2, rows * columns * in_channels * out_channels
+
+
+def _separable_on_meta(
+    height: int, width: int, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int
+) -> Pair:
+    """Build the two layers and profile them."""
+    model = nn.Sequential(
+        nn.Conv2d(in_channels, in_channels, kernel, stride, padding, groups=in_channels, device="meta"),
+        nn.Conv2d(in_channels, out_channels, 1, device="meta"),
+    )
+    depthwise, pointwise = profile(model, (1, in_channels, height, width)).rows
+    return depthwise.macs, pointwise.macs
+
+
+def _separable_with(
+    depthwise: Callable[[int, int, int], int] = lambda n, m, k: n * k * k,
+    pointwise: Callable[[int, int, int], int] = lambda n, m, k: n * m,
+    first: Callable[[int, int, int, int], int] = _fits,
+    second: Callable[[int, int, int, int], int] = _fits,
+    result: Callable[[int, int], Any] = lambda a, b: (a, b),
+) -> Callable[..., Any]:
+    """A wrong count: products of (N, M, K) at one place, places along an axis for each of the two layers."""
+
+    def count(
+        height: int, width: int, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int
+    ) -> Any:
+        sides = (height, width)
+        places = [first(side, kernel, stride, padding) for side in sides]
+        later = [second(side, kernel, stride, padding) for side in sides]
+        each = in_channels, out_channels, kernel
+        return result(places[0] * places[1] * depthwise(*each), later[0] * later[1] * pointwise(*each))
+
+    return count
+
+
+def _size_itself(size: int, kernel: int, stride: int, padding: int) -> int:
+    return size
+
+
+SPLIT = "Depthwise, then pointwise"
+
+SEPARABLE_MACS = Exercise(
+    name="separable_macs",
+    lesson=STEM,
+    title="Depthwise and pointwise",
+    points=2,
+    minutes=8,
+    difficulty=2,
+    reference=separable_macs,
+    oracle=_separable_on_meta,
+    cases=_layer,
+    examples=(
+        {"height": 12, "width": 13, "in_channels": 3, "out_channels": 256, "kernel": 5, "stride": 1, "padding": 0},
+        {"height": 9, "width": 14, "in_channels": 2, "out_channels": 5, "kernel": 3, "stride": 2, "padding": 1},
+    ),
+    misconceptions=(
+        Misconception(
+            "forgets_pointwise",
+            _separable_with(pointwise=lambda n, m, k: 0),
+            "You counted the depthwise layer and forgot the pointwise one. It is the larger part as a rule.",
+            SPLIT,
+        ),
+        Misconception(
+            "pointwise_at_the_input",
+            _separable_with(second=_size_itself),
+            "You ran the pointwise layer on the input's size. Which map does it get?",
+            SPLIT,
+        ),
+        Misconception(
+            "both_at_the_input",
+            _separable_with(first=_size_itself, second=_size_itself),
+            "You counted both layers at every pixel of the input. Each layer works at the places of its own output.",
+            SIZES,
+        ),
+        Misconception(
+            "pointwise_strides_again",
+            _separable_with(second=lambda size, k, s, p: (_fits(size, k, s, p) - 1) // s + 1),
+            "You let the pointwise layer make strides as well. The depthwise one has made them already.",
+            SPLIT,
+        ),
+        Misconception(
+            "pointwise_padded",
+            _separable_with(second=lambda size, k, s, p: _fits(size, k, s, p) + 2 * p),
+            "You padded the map between the two layers. A 1x1 kernel needs no padding.",
+            SPLIT,
+        ),
+        Misconception(
+            "depthwise_reads_all",
+            _separable_with(depthwise=lambda n, m, k: n * n * k * k),
+            "Your depthwise layer reads all input channels for each of its outputs. It has as many groups as channels.",
+            SPLIT,
+        ),
+        Misconception(
+            "depthwise_makes_all",
+            _separable_with(depthwise=lambda n, m, k: m * k * k),
+            "Your depthwise layer makes the final number of channels. It filters each input channel once; who changes "
+            "their number?",
+            SPLIT,
+        ),
+        Misconception(
+            "depthwise_of_one_channel",
+            _separable_with(depthwise=lambda n, m, k: k * k),
+            "You counted the depthwise kernel for one channel. Every channel has a kernel of its own.",
+            SPLIT,
+        ),
+        Misconception(
+            "depthwise_not_squared",
+            _separable_with(depthwise=lambda n, m, k: n * k),
+            "You counted one row of the depthwise kernel.",
+            SPLIT,
+        ),
+        Misconception(
+            "pointwise_keeps_the_kernel",
+            _separable_with(pointwise=lambda n, m, k: n * m * k * k),
+            "Your pointwise layer still has the large kernel: that is the dense convolution. Pointwise means 1x1.",
+            SPLIT,
+        ),
+        Misconception(
+            "pointwise_of_one_channel",
+            _separable_with(pointwise=lambda n, m, k: m),
+            "Your pointwise layer reads one channel. It is there to mix them all.",
+            SPLIT,
+        ),
+        Misconception(
+            "adds_them_up",
+            _separable_with(result=lambda a, b: a + b),
+            "You added the two counts up. They are wanted as a pair, depthwise first.",
+            "Exercise: depthwise and pointwise (2 points)",
+        ),
+        Misconception(
+            "pointwise_first",
+            _separable_with(result=lambda a, b: (b, a)),
+            "The two numbers are right, but the wrong way round: the depthwise layer comes first.",
+            "Exercise: depthwise and pointwise (2 points)",
+        ),
+    ),
+    hints=(
+        "Two layers, one after the other. For each: how many numbers does it give, and how many products is each of "
+        "them the sum of?",
+        "The depthwise layer keeps the number of channels and changes the size; the pointwise one keeps the size and "
+        "changes the number of channels. A depthwise number is the sum of one kernel's products.",
+        "with rows and columns of the depthwise output: rows * columns * in_channels * ..., and "
+        "rows * columns * in_channels * ...",
+    ),
+    property="each layer's count is the size of its own output times the weights that one of its numbers uses.",
+)
+
+
+# --- macs_by_layer ----------------------------------------------------------------------------------------
+
+
+def macs_by_layer(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
+    """Return the multiply-adds of each convolution, transposed convolution and linear layer."""
+    macs: dict[str, int] = {}
+
+    def count(name: str) -> Callable[..., None]:
+        def hook(layer: Any, inputs: Any, output: Any) -> None:
+            stamps = isinstance(layer, nn.ConvTranspose2d)
+            numbers = inputs[0].numel() if stamps else output.numel()
+            macs[name] = macs.get(name, 0) + numbers * layer.weight[0].numel()
+
+        return hook
+
+    hooks = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+            hooks.append(layer.register_forward_hook(count(name)))
+    with torch.no_grad():
+        model(torch.zeros(shape))
+    for hook in hooks:
+        hook.remove()
+    return macs
+
+
+class _Stages(nn.Module):
+    """Chains of layers by name, run in an order in which one may come twice."""
+
+    def __init__(self, stages: dict[str, str], order: tuple[str, ...]) -> None:
+        super().__init__()
+        for name, layers in stages.items():
+            self.add_module(name, _chain(layers))
+        self.order = order
+
+    def forward(self, x: Tensor) -> Tensor:
+        for name in self.order:
+            x = self.get_submodule(name)(x)
+        return x
+
+
+def _chain(layers: str) -> nn.Sequential:
+    """Build a chain of layers such as `Conv2d(2, 4, (3, 2), stride=2), ReLU()`."""
+    calls: Any = ast.parse(f"[{layers}]", mode="eval").body
+    chain = nn.Sequential()
+    for call in calls.elts:
+        options = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+        chain.append(getattr(nn, call.func.id)(*map(ast.literal_eval, call.args), **options))
+    return chain
+
+
+def _network(draw: Draw) -> Case:
+    """Convolutions, one stage that may run twice, a transposed layer, and a linear layer along the rows."""
+    n, a, b, groups = draw.integer(2, 3), 2 * draw.integer(1, 3), draw.integer(3, 5), draw.integer(1, 2)
+    kernel = draw.choice(((3, 1), (2, 3), (3, 2)))
+    height, width = draw.integer(5, 8), draw.integer(6, 9)
+    stride = draw.integer(1, 2)
+    columns = (width - kernel[1]) // stride + 1
+    bias = draw.choice((True, False))
+    twice = draw.choice((True, False))
+    up = draw.integer(2, 3)
+    wide = up * (columns - 1) + up + 1
+    stages = {
+        "encoder": f"Conv2d({n}, {a}, {kernel}, stride={stride}, bias={bias}), ReLU()",
+        "middle": f"Conv2d({a}, {a}, 3, padding=1, groups={2 * groups if a == 4 else 2}), ReLU()",
+        "decoder": f"ConvTranspose2d({a}, {2 * b}, {up + 1}, {up}, groups={draw.choice((2, 1))})",
+        "head": f"Linear({wide}, {draw.integer(2, 4)})",
+    }
+    order = ("encoder", *["middle"] * (1 + twice), "decoder", "head")
+    return {"stages": stages, "order": order, "shape": (draw.integer(1, 3), n, height, width)}
+
+
+def _drive_counter(answer: Callable[..., Any], case: Case) -> Any:
+    """Build the network, hand it over, and see whether hooks were left on it."""
+    model = _Stages(case["stages"], case["order"])
+    macs = answer(model, case["shape"])
+    return macs, sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in model.modules())
+
+
+def _same_counts(expected: Any, got: Any) -> Mismatch | None:
+    mismatch = agree(expected[0], got[0])
+    if mismatch is None and got[1]:
+        return Mismatch(f"the counts are right, but {got[1]} hooks are still on the model: take them off at the end.")
+    return mismatch
+
+
+def _by_profile(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
+    rows = profile(model, shape).by(lambda row: row.layer).rows
+    return {row.layer: row.macs for row in rows if row.macs}
+
+
+def _counter(
+    count: Callable[[Any, Tensor, Tensor], int],
+    join: Callable[[int, int], int] = lambda before, now: before + now,
+    modules: Callable[[nn.Module], Any] = nn.Module.named_modules,
+    leave: bool = False,
+) -> Callable[..., dict[str, int]]:
+    """A wrong counter: `count` of (layer, input, output) at each call, `join` of the counts of several calls."""
+
+    def answer(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
+        macs: dict[str, int] = {}
+
+        def hook_of(name: str) -> Callable[..., None]:
+            def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+                macs[name] = join(macs.get(name, 0), count(layer, inputs[0], output))
+
+            return hook
+
+        kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+        hooks = [m.register_forward_hook(hook_of(name)) for name, m in modules(model) if isinstance(m, kinds)]
+        with torch.no_grad():
+            model(torch.zeros(shape))
+        for hook in [] if leave else hooks:
+            hook.remove()
+        return macs
+
+    return answer
+
+
+def _right(layer: Any, x: Tensor, y: Tensor) -> int:
+    return (x if isinstance(layer, nn.ConvTranspose2d) else y).numel() * layer.weight[0].numel()
+
+
+def _unless(kind: type[nn.Module], count: Callable[[Any, Tensor, Tensor], int]) -> Callable[[Any, Tensor, Tensor], int]:
+    """Count right, but layers of one kind by `count`."""
+    return lambda layer, x, y: count(layer, x, y) if isinstance(layer, kind) else _right(layer, x, y)
+
+
+def _per_group(layer: Any) -> int:
+    return getattr(layer, "groups", 1)
+
+
+TOTAL = "Every layer of a network"
+STAMPS = "Transposed layers count by their input"
+
+MACS_BY_LAYER = Exercise(
+    name="macs_by_layer",
+    lesson=STEM,
+    title="A small profiler",
+    points=3,
+    minutes=15,
+    difficulty=3,
+    reference=macs_by_layer,
+    oracle=_by_profile,
+    cases=_network,
+    examples=(
+        {
+            "stages": {
+                "encoder": "Conv2d(2, 4, (3, 2), stride=2), ReLU()",
+                "middle": "Conv2d(4, 4, 3, padding=1, groups=2), ReLU()",
+                "decoder": "ConvTranspose2d(4, 6, 3, 2, groups=2)",
+                "head": "Linear(9, 3)",
+            },
+            "order": ("encoder", "middle", "middle", "decoder", "head"),
+            "shape": (2, 2, 7, 8),
+        },
+    ),
+    drive=_drive_counter,
+    compare=_same_counts,
+    runs=14,
+    seconds=5.0,
+    misconceptions=(
+        Misconception(
+            "transposed_by_output",
+            _counter(
+                _unless(
+                    nn.ConvTranspose2d,
+                    lambda m, x, y: y.numel() * (m.in_channels // m.groups) * m.weight[0, 0].numel(),
+                )
+            ),
+            "You counted the transposed layer by its output. Each number of which map is stamped with a whole kernel?",
+            STAMPS,
+        ),
+        Misconception(
+            "transposed_weight_read_as_conv",
+            _counter(lambda m, x, y: y.numel() * m.weight[0].numel()),
+            "You treated the transposed layer like a convolution: output times one slice of the weight. Its weight is "
+            "(N, M/G, K, K), and its stamps are as many as the input has numbers.",
+            STAMPS,
+        ),
+        Misconception(
+            "linear_of_one_token",
+            _counter(_unless(nn.Linear, lambda m, x, y: m.weight.numel())),
+            "You counted the linear layer as if it saw one vector. It works along the last axis: how many vectors do "
+            "the other axes hold?",
+            TOTAL,
+        ),
+        Misconception(
+            "linear_of_one_token_an_image",
+            _counter(_unless(nn.Linear, lambda m, x, y: len(x) * m.weight.numel())),
+            "You counted one vector an image for the linear layer. Its input has more axes than batch and features, "
+            "and it works on every vector along the last one.",
+            TOTAL,
+        ),
+        Misconception(
+            "groups_ignored",
+            _counter(lambda m, x, y: _right(m, x, y) * _per_group(m)),
+            "You let every output channel read all input channels, also where the layer has groups.",
+            GROUPS,
+        ),
+        Misconception(
+            "groups_divide_twice",
+            _counter(lambda m, x, y: _right(m, x, y) // _per_group(m)),
+            "You divided by the groups, where the layer's weight is already divided: look at its shape.",
+            GROUPS,
+        ),
+        Misconception(
+            "bias_counted",
+            _counter(lambda m, x, y: _right(m, x, y) + (y.numel() if m.bias is not None else 0)),
+            "You counted the bias as one more product for each number of the output.",
+            HAND,
+        ),
+        Misconception(
+            "flop_for_mac",
+            _counter(lambda m, x, y: 2 * _right(m, x, y)),
+            "Your counts are twice as large: FLOP, not multiply-adds.",
+            HAND,
+        ),
+        Misconception(
+            "convolutions_by_input",
+            _counter(_unless(nn.Conv2d, lambda m, x, y: x.numel() // x.shape[1] * m.weight.numel())),
+            "You counted convolutions at every place of their input. Products are done for the numbers of the output.",
+            SIZES,
+        ),
+        Misconception(
+            "last_call_only",
+            _counter(_right, lambda before, now: now),
+            "A layer that runs twice works twice; you kept the count of its last call.",
+            TOTAL,
+        ),
+        Misconception(
+            "one_image",
+            _counter(lambda m, x, y: _right(m, x, y) // len(x)),
+            "You counted one image. The shape may hold a batch of several, and the work is that of all of them.",
+            TOTAL,
+        ),
+        Misconception(
+            "square_kernels",
+            _counter(
+                _unless(nn.Conv2d, lambda m, x, y: y.numel() * m.weight.shape[1] * m.kernel_size[0] ** 2),
+            ),
+            "You squared the kernel's first side. A kernel may have more rows than columns.",
+            TOTAL,
+        ),
+        Misconception(
+            "outer_modules_only",
+            _counter(_right, modules=nn.Module.named_children),
+            "You looked at the model's direct children. The layers are further inside: which method walks through all "
+            "of them, with their full names?",
+            TOTAL,
+        ),
+        Misconception(
+            "hooks_left",
+            _counter(_right, leave=True),
+            "The counts are right, but your hooks are still on the model and will count at every later run.",
+            TOTAL,
+        ),
+    ),
+    hints=(
+        "The model itself knows its layers and their names; only a run tells how large the maps are. A hook sees both "
+        "at each call.",
+        "Go through model.named_modules(), give each of the three kinds of layers a hook that knows its name, run the "
+        "model once on zeros. `weight[0]` holds what one number of the output uses; for a transposed layer it is what "
+        "one number of the input is multiplied by.",
+        "in the hook: numbers = inputs[0].numel() or output.numel(), by the kind of layer; then "
+        "macs[name] = macs.get(name, 0) + numbers * ...",
+    ),
+    property="every product of two numbers that the run does is counted once, under the name of the layer that did it.",
+)
+
+
+# --- dearest_stage ----------------------------------------------------------------------------------------
+
+
+def dearest_stage(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+    """Return the stage with the most multiply-adds, and its share of them."""
+    stages: dict[str, int] = {}
+    for layer, _, macs in rows:
+        stage = ".".join(layer.split(".")[:depth])
+        stages[stage] = stages.get(stage, 0) + macs
+    dearest = max(stages, key=lambda stage: stages[stage])
+    return dearest, stages[dearest] / sum(stages.values())
+
+
+def _rows(draw: Draw) -> Case:
+    """Six to nine layers of some stages, one of which comes back after others; no two sums alike."""
+    depth = draw.integer(1, 2)
+    value = varied(draw)
+    stages = [("encoder", "stage1"), ("encoder", "stage12"), ("decoder", "stage1"), ("decoder", "stage12")]
+    order = [0, 1, 2, 3, value.integer(0, 1), 0, 2 + value.integer(0, 1)][: draw.integer(5, 7)]
+    if depth == 1:
+        stages = [("stage1", "a"), ("stage12", "a"), ("stage3", "b"), ("stage12", "b")]
+    rows = []
+    for number, stage in enumerate(order):
+        macs = 1000 * value.integer(1, 90) + 2**number  # sums of different powers: never two alike
+        rows.append((".".join((*stages[stage], f"conv{number}")), value.integer(1, 999), macs))
+    return {"rows": rows, "depth": depth}
+
+
+def _stage_by_table(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+    total = Profile(tuple(Row(name, "", parameters=parameters, macs=macs) for name, parameters, macs in rows))
+    stages = total.by_stage(depth)
+    dearest = sorted(stages.rows, key=lambda row: row.macs)[-1]
+    return dearest.layer, stages.share(dearest)
+
+
+def _stage_with(
+    name: Callable[[str, int], str] = lambda layer, depth: ".".join(layer.split(".")[:depth]),
+    join: Callable[[list[int]], float] = sum,
+    column: int = 2,
+    share: Callable[[float, float], float] = lambda part, whole: part / whole,
+) -> Callable[..., tuple[str, float]]:
+    """A wrong choice: the stage's `name`, what `join`s its layers, the `column` looked at, the `share`."""
+
+    def choose(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+        stages: dict[str, list[int]] = {}
+        for row in rows:
+            stages.setdefault(name(row[0], depth), []).append(int(row[column]))
+        joined = {stage: join(values) for stage, values in stages.items()}
+        dearest = max(joined, key=lambda stage: joined[stage])
+        return dearest, share(joined[dearest], sum(int(row[column]) for row in rows))
+
+    return choose
+
+
+def _neighbours_only(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+    groups = groupby(rows, lambda row: ".".join(row[0].split(".")[:depth]))
+    sums = [(sum(row[2] for row in group), stage) for stage, group in groups]
+    macs, stage = max(sums)
+    return stage, macs / sum(row[2] for row in rows)
+
+
+def _by_beginning(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+    names = {".".join(layer.split(".")[:depth]) for layer, _, _ in rows}
+    sums = {name: sum(macs for layer, _, macs in rows if layer.startswith(name)) for name in sorted(names)}
+    dearest = max(sums, key=lambda name: sums[name])
+    return dearest, sums[dearest] / sum(row[2] for row in rows)
+
+
+BALANCE = "The balance of a network"
+
+DEAREST_STAGE = Exercise(
+    name="dearest_stage",
+    lesson=STEM,
+    title="The most expensive stage",
+    points=2,
+    minutes=9,
+    difficulty=2,
+    reference=dearest_stage,
+    oracle=_stage_by_table,
+    cases=_rows,
+    examples=(
+        {
+            "rows": [("down.0", 50, 400), ("down.1", 70, 300), ("up.0", 60, 500), ("down.2", 900, 100)],
+            "depth": 1,
+        },
+        {
+            "rows": [
+                ("encoder.stage1.conv0", 9, 5001),
+                ("encoder.stage12.conv1", 5, 7002),
+                ("decoder.stage1.conv2", 80, 3004),
+                ("encoder.stage1.conv3", 9, 4008),
+            ],
+            "depth": 2,
+        },
+    ),
+    misconceptions=(
+        Misconception(
+            "dearest_layer",
+            _stage_with(name=lambda layer, depth: layer),
+            "You returned a single layer. A stage is all layers whose names agree in their first words.",
+            BALANCE,
+        ),
+        Misconception(
+            "largest_layer_decides",
+            _stage_with(join=max),
+            "You took the largest layer of each stage. Several smaller layers can cost more together.",
+            BALANCE,
+        ),
+        Misconception(
+            "mean_of_the_layers",
+            _stage_with(join=lambda values: sum(values) / len(values)),
+            "You averaged over the layers of a stage. What does the whole stage cost?",
+            BALANCE,
+        ),
+        Misconception(
+            "last_layer_stays",
+            _stage_with(join=lambda values: values[-1]),
+            "Each layer of a stage overwrites the one before it in your sums.",
+            BALANCE,
+        ),
+        Misconception(
+            "by_parameters",
+            _stage_with(column=1),
+            "You chose by parameters. The stage with the most of them is seldom the one with the most work.",
+            BALANCE,
+        ),
+        Misconception(
+            "neighbours_only",
+            _neighbours_only,
+            "You added up layers that follow each other. A stage may come back later: `groupby` does not see that.",
+            BALANCE,
+        ),
+        Misconception(
+            "by_beginning",
+            _by_beginning,
+            "You asked whether a layer's name begins with the stage's. `stage12` begins with `stage1` and is another.",
+            BALANCE,
+        ),
+        Misconception(
+            "one_word_more",
+            _stage_with(name=lambda layer, depth: ".".join(layer.split(".")[: depth + 1])),
+            "You kept one word too many of each name, so your stages are parts of stages.",
+            BALANCE,
+        ),
+        Misconception(
+            "always_one_word",
+            _stage_with(name=lambda layer, depth: layer.split(".")[0]),
+            "You grouped by the first word whatever the depth.",
+            BALANCE,
+        ),
+        Misconception(
+            "in_percent",
+            _stage_with(share=lambda part, whole: 100 * part / whole),
+            "The stage is right; its share is a part of one here, not percent.",
+            "Exercise: the most expensive stage (2 points)",
+        ),
+        Misconception(
+            "work_for_share",
+            _stage_with(share=lambda part, whole: part),
+            "The stage is right. You returned its multiply-adds; wanted is their share of the whole network's.",
+            "Exercise: the most expensive stage (2 points)",
+        ),
+    ),
+    hints=(
+        "First make sums, one for each stage, and only then look for the largest.",
+        "Split each name at its dots and keep the first words; a dict from that to a sum collects layers wherever "
+        "they stand in the list. The share is the largest sum over all sums.",
+        'stages[stage] = stages.get(stage, 0) + macs, with stage = ".".join(...); then max(stages, key=stages.get)',
+    ),
+    property="all layers of the stage together cost more than those of any other, and the share is of all rows.",
+)
+
+
+# --- widest_network ---------------------------------------------------------------------------------------
+
+
+def widest_network(maps: list[Pair], kernel: int, separable: bool, budget: int) -> int:
+    """Return the most channels with which a chain of layers stays within a budget of multiply-adds."""
+
+    def cost(channels: int) -> int:
+        total, inputs = 0, 3
+        for rows, columns in maps:
+            if separable:
+                total += rows * columns * inputs * (kernel**2 + channels)
+            else:
+                total += rows * columns * inputs * kernel**2 * channels
+            inputs = channels
+        return total
+
+    channels = 0
+    while cost(channels + 1) <= budget:
+        channels += 1
+    return channels
+
+
+def _by_formula(maps: list[Pair], kernel: int, separable: bool, budget: int) -> int:
+    """Solve a + b C + c C² <= budget for the largest whole C."""
+    first, *others = (rows * columns for rows, columns in maps)
+    later = sum(others)
+    if separable:
+        a, b, c = 3 * kernel**2 * first, 3 * first + kernel**2 * later, later
+    else:
+        a, b, c = 0, 3 * kernel**2 * first, kernel**2 * later
+    rest = budget - a
+    if rest < 0:
+        return 0
+    return (math.isqrt(b * b + 4 * c * rest) - b) // (2 * c) if c else rest // b
+
+
+def _chain_and_budget(draw: Draw) -> Case:
+    count = draw.integer(2, 4)
+    rows, columns = draw.integer(4, 8), draw.integer(9, 14)
+    maps = [(max(1, rows >> i), max(1, columns >> i)) for i in range(count)]
+    kernel = draw.choice((3, 2, 5))
+    separable = draw.choice((True, False))
+    channels = draw.integer(2, 21)
+    here, next_ = (_chain_sum(maps, kernel, separable, c) for c in (channels, channels + 1))
+    part = draw.integer(0, 3)  # on the edge: exactly enough, one too few, and between
+    budget = (here, here - 1, here + (next_ - here) // 2, next_ - 1)[part]
+    return {"maps": maps, "kernel": kernel, "separable": separable, "budget": budget}
+
+
+def _chain_sum(
+    maps: list[Pair],
+    kernel: int,
+    separable: bool,
+    channels: int,
+    dense: Callable[[int, int, int], int] = lambda n, m, k: n * m * k * k,
+    split: Callable[[int, int, int], int] = lambda n, m, k: n * (k * k + m),
+    inputs: Callable[[int, int], int] = lambda layer, channels: channels if layer else 3,
+) -> int:
+    """The chain's multiply-adds with a formula for each kind of layer, right or wrong."""
+    each = split if separable else dense
+    return sum(
+        rows * columns * each(inputs(layer, channels), channels, kernel) for layer, (rows, columns) in enumerate(maps)
+    )
+
+
+def _widest(
+    cost: Callable[..., int] = _chain_sum,
+    within: Callable[[int, int], bool] = lambda cost, budget: cost <= budget,
+    change: Callable[[int], int] = lambda channels: channels,
+) -> Callable[..., int]:
+    """A wrong search: `cost` of (maps, kernel, separable, channels), what is `within` the budget, a `change`."""
+
+    def search(maps: list[Pair], kernel: int, separable: bool, budget: int) -> int:
+        channels = 0
+        while channels < 500 and within(cost(maps, kernel, separable, channels + 1), budget):
+            channels += 1
+        return change(channels)
+
+    return search
+
+
+def _costing(**formulas: Callable[..., int]) -> Callable[..., int]:
+    return lambda maps, kernel, separable, channels: _chain_sum(maps, kernel, separable, channels, **formulas)
+
+
+DESIGN = "Design under a budget"
+
+WIDEST_NETWORK = Exercise(
+    name="widest_network",
+    lesson=STEM,
+    title="The widest network under a budget",
+    points=3,
+    minutes=14,
+    difficulty=3,
+    reference=widest_network,
+    oracle=_by_formula,
+    cases=_chain_and_budget,
+    examples=(
+        {"maps": [(4, 6), (2, 3)], "kernel": 3, "separable": False, "budget": 8000},
+        {"maps": [(4, 6), (2, 3)], "kernel": 3, "separable": True, "budget": 8000},
+        {"maps": [(5, 9), (3, 5)], "kernel": 3, "separable": True, "budget": 1500},
+        {"maps": [(5, 9), (3, 5)], "kernel": 5, "separable": False, "budget": 3000},
+    ),
+    runs=30,
+    misconceptions=(
+        Misconception(
+            "strictly_below",
+            _widest(within=lambda cost, budget: cost < budget),
+            "You left out the width whose cost is exactly the budget. It is within it.",
+            DESIGN,
+        ),
+        Misconception(
+            "one_too_wide",
+            _widest(change=lambda channels: channels + 1),
+            "You returned the first width that no longer fits.",
+            DESIGN,
+        ),
+        Misconception(
+            "forgets_pointwise",
+            _widest(_costing(split=lambda n, m, k: n * k * k)),
+            "Your separable layers have no pointwise part, and so they seem to cost next to nothing.",
+            SPLIT,
+        ),
+        Misconception(
+            "forgets_depthwise",
+            _widest(_costing(split=lambda n, m, k: n * m)),
+            "Your separable layers have no depthwise part.",
+            SPLIT,
+        ),
+        Misconception(
+            "depthwise_reads_all",
+            _widest(_costing(split=lambda n, m, k: n * n * k * k + n * m)),
+            "Your depthwise layers read all channels. Each of their channels reads one.",
+            SPLIT,
+        ),
+        Misconception(
+            "first_layer_like_the_others",
+            _widest(_costing(inputs=lambda layer, channels: channels)),
+            "You gave the first layer as many input channels as the others. It reads the image: how many has that?",
+            DESIGN,
+        ),
+        Misconception(
+            "all_layers_read_the_image",
+            _widest(_costing(inputs=lambda layer, channels: 3)),
+            "You gave every layer the three channels of the image. What does the second one read?",
+            DESIGN,
+        ),
+        Misconception(
+            "separable_ignored",
+            _widest(_costing(split=lambda n, m, k: n * m * k * k)),
+            "You counted dense layers also where separable ones were asked for.",
+            DESIGN,
+        ),
+        Misconception(
+            "always_separable",
+            _widest(_costing(dense=lambda n, m, k: n * (k * k + m))),
+            "You counted separable layers also where dense ones were asked for.",
+            DESIGN,
+        ),
+        Misconception(
+            "budget_in_flop",
+            _widest(within=lambda cost, budget: 2 * cost <= budget),
+            "You compared FLOP with a budget of multiply-adds, and used half of it.",
+            HAND,
+        ),
+        Misconception(
+            "largest_map_for_all",
+            _widest(lambda maps, kernel, *rest: _chain_sum([maps[0]] * len(maps), kernel, *rest)),
+            "You counted every layer at the size of the first map. The later ones are smaller.",
+            DESIGN,
+        ),
+        Misconception(
+            "each_layer_by_itself",
+            _widest(lambda maps, kernel, *rest: _chain_sum(maps[:1], kernel, *rest)),
+            "You looked at the first layer alone. The budget is for all of them together.",
+            DESIGN,
+        ),
+        Misconception(
+            "bias_counted",
+            _widest(
+                _costing(dense=lambda n, m, k: (n * k * k + 1) * m, split=lambda n, m, k: n * (k * k + 1) + (n + 1) * m)
+            ),
+            "You counted biases as products. A layer that lies just within the budget then falls out of it.",
+            HAND,
+        ),
+        Misconception(
+            "kernel_not_squared",
+            _widest(_costing(dense=lambda n, m, k: n * m * k, split=lambda n, m, k: n * (k + m))),
+            "You counted one row of the kernel.",
+            HAND,
+        ),
+    ),
+    hints=(
+        "Write a function for the cost of the whole chain at a given width. Wider always costs more: how do you find "
+        "the last width that fits?",
+        "Walk through the maps and remember how many channels come in: 3 at first, then the width. Use the formula "
+        "of the dense layer or the sum of the two formulas of the separable one. Then try 1, 2, 3, ...",
+        "while cost(channels + 1) <= budget: channels += 1, with channels = 0 before; in cost, inputs = 3 before the "
+        "loop and inputs = channels at the end of each round",
+    ),
+    property="all layers together stay within the budget at this width, and exceed it at the next.",
+)
+
+
 # --- the quiz ---------------------------------------------------------------------------------------------
 
 QUIZ = (
@@ -197,6 +1183,96 @@ QUIZ = (
                 right=True,
             ),
             Option("Only the multiply-adds.", "Every place also gives a number that has to be stored."),
+            Option("Only the activations.", "Each of the additional numbers is a sum of products."),
+        ),
+    ),
+    Question(
+        "separable_limit",
+        STEM,
+        "A 3x3 layer from 512 to 512 channels becomes depthwise and pointwise. How many times fewer multiply-adds?",
+        (
+            Option("512 times.", "So much for the depthwise layer alone; the pointwise one is the larger part."),
+            Option("Just under 9 times.", "1/512 + 1/9 of the work, and 1/9 is nearly all of that.", right=True),
+            Option("9 · 512 times.", "1/M and 1/K² are added, not multiplied: two layers run one after the other."),
+            Option("That depends on the input channels.", "Both layers are proportional to them; they cancel."),
+        ),
+    ),
+    Question(
+        "two_grouped_layers",
+        STEM,
+        "Two convolutions with the same four groups follow each other, and nothing between. What is true?",
+        (
+            Option(
+                "An output channel depends on a quarter of the input channels.",
+                "The second layer's group reads exactly what the first layer's group gave.",
+                right=True,
+            ),
+            Option("An output channel depends on all input channels.", "They would have to be mixed somewhere."),
+            Option("An output channel depends on one sixteenth.", "The second layer reads no less than a whole group."),
+            Option("The two take a sixteenth of the work.", "Each takes a quarter, and so do both together."),
+        ),
+    ),
+    Question(
+        "where_the_parameters_are",
+        STEM,
+        "Channels double where the sides of the maps halve, as in VGG or U-Net. What of a 3x3 layer at the next level?",
+        (
+            Option(
+                "Same multiply-adds, four times the parameters, half of the activations.",
+                "A quarter of the places, each with four times the weights; twice the channels on a quarter of the "
+                "places.",
+                right=True,
+            ),
+            Option("A quarter of everything.", "That is the number of places; the weights at each of them grow."),
+            Option(
+                "Four times the multiply-adds, and four times the parameters.", "There are four times fewer places."
+            ),
+            Option("Same multiply-adds, same parameters.", "Twice the inputs and twice the outputs: the weights grow."),
+        ),
+    ),
+    Question(
+        "transposed_count",
+        STEM,
+        "A transposed convolution, kernel 4, stride 2, 8 to 5 channels, turns 10x10 into 20x20. Its multiply-adds?",
+        (
+            Option("10 · 10 · 8 · 16 · 5", "Each number of the input is multiplied by a whole kernel.", right=True),
+            Option("20 · 20 · 8 · 16 · 5", "Most of these products would be with zeros that nobody multiplies."),
+            Option("10 · 10 · 8 · 4 · 5", "A kernel of 4 has 16 taps, and every stamp uses them all."),
+            Option("20 · 20 · 5", "That is the number of values given out."),
+        ),
+    ),
+    Question(
+        "out_of_memory",
+        STEM,
+        "Training a U-Net runs out of memory. What helps? (More than one is right.)",
+        (
+            Option("A smaller batch.", "What is kept for the backward pass grows with the images.", right=True),
+            Option("Smaller crops.", "Half the sides, a quarter of the activations.", right=True),
+            Option(
+                "Groups in the deepest layers.",
+                "That saves parameters and work; the activations stay, and there are few of them down there.",
+            ),
+            Option(
+                "Fewer channels at the finest level.",
+                "Half of all activations are there.",
+                right=True,
+            ),
+        ),
+        several=True,
+    ),
+    Question(
+        "not_as_fast",
+        STEM,
+        "A depthwise layer takes 64 times fewer multiply-adds than a dense one, and a seventh of the time. Why?",
+        (
+            Option("The count is wrong.", "It is exact; it counts something else than time."),
+            Option(
+                "It does few products with each byte that it moves.",
+                "The map is read and written as before; the arithmetic has little to do meanwhile.",
+                right=True,
+            ),
+            Option("Its weights take long to load.", "It has 64 times fewer of them too."),
+            Option("The pointwise layer slows it down.", "There is none in this comparison."),
         ),
     ),
 )
@@ -207,6 +1283,6 @@ LESSON = Lesson(
     promise="Count what a network costs before you build it, and see which of the counts the clock follows.",
     reading_minutes=28,
     before=("01_receptive_field", "02_transposed"),
-    exercises=(CONV_MACS,),
+    exercises=(CONV_MACS, LAYER_BUDGETS, SEPARABLE_MACS, MACS_BY_LAYER, DEAREST_STAGE, WIDEST_NETWORK),
     quiz=QUIZ,
 )

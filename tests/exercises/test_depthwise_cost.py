@@ -1,10 +1,19 @@
 """Right answers to lesson 08's exercises, written as different students would."""
 
+import itertools
 import math
+from collections import Counter, defaultdict
 
+import pytest
 import torch
-from contract import Contract
+from contract import Contract, judged
 from torch import nn
+
+from segcourse import exercises
+from segcourse.cost import profile
+from segcourse.exercises import depthwise_cost as module
+
+EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("08_depthwise_cost").exercises}
 
 
 def macs_by_weights(height, width, in_channels, out_channels, kernel, stride, padding):
@@ -25,7 +34,280 @@ def macs_of_square_images(height, width, in_channels, out_channels, kernel, stri
     return macs_by_walking(height, height, in_channels, out_channels, kernel, stride, padding)
 
 
+def macs_of_same_padding(height, width, in_channels, out_channels, kernel, stride, padding):
+    return math.ceil(height / stride) * math.ceil(width / stride) * in_channels * kernel**2 * out_channels
+
+
+def macs_of_stride_one(height, width, in_channels, out_channels, kernel, stride, padding):
+    if stride > 1:
+        return macs_by_walking(height // stride, width // stride, in_channels, out_channels, kernel, 1, padding)
+    return macs_by_walking(height, width, in_channels, out_channels, kernel, stride, padding)
+
+
+def macs_of_three_channels(height, width, in_channels, out_channels, kernel, stride, padding):
+    return macs_by_walking(height, width, 3, out_channels, kernel, stride, padding)
+
+
+def budgets_by_layer(height, width, in_channels, out_channels, kernel, groups, bias):
+    layer = nn.Conv2d(in_channels, out_channels, kernel, groups=groups, bias=bias)
+    places = height * width
+    return [sum(p.numel() for p in layer.parameters()), places * layer.weight.numel(), places * layer.out_channels]
+
+
+def budgets_group_by_group(height, width, in_channels, out_channels, kernel, groups, bias):
+    n, m = in_channels / groups, out_channels / groups
+    parameters = macs = 0
+    for _group in range(groups):
+        parameters += int(n * m * kernel**2)
+        macs += int(n * m * kernel**2) * height * width
+    return parameters + (bias and out_channels), macs, out_channels * width * height
+
+
+def budgets_without_the_bias_of_groups(height, width, in_channels, out_channels, kernel, groups, bias):
+    return budgets_by_layer(height, width, in_channels, out_channels, kernel, groups, bias and groups == 1)
+
+
+def budgets_for_square_maps(height, width, in_channels, out_channels, kernel, groups, bias):
+    return budgets_by_layer(width, width, in_channels, out_channels, kernel, groups, bias)
+
+
+def budgets_of_depthwise(height, width, in_channels, out_channels, kernel, groups, bias):
+    return budgets_by_layer(height, width, groups, out_channels, kernel, groups, bias)
+
+
+def separable_by_layers(height, width, in_channels, out_channels, kernel, stride, padding):
+    depthwise = nn.Conv2d(in_channels, in_channels, kernel, stride, padding, groups=in_channels)
+    pointwise = nn.Conv2d(in_channels, out_channels, 1)
+    between = depthwise(torch.zeros(1, in_channels, height, width))
+    return between.numel() * kernel**2, pointwise(between).numel() * in_channels
+
+
+def separable_by_dense(height, width, in_channels, out_channels, kernel, stride, padding):
+    dense = macs_by_walking(height, width, in_channels, out_channels, kernel, stride, padding)
+    return [dense // out_channels, dense // kernel**2]
+
+
+def separable_of_one_stride(height, width, in_channels, out_channels, kernel, stride, padding):
+    return separable_by_dense(height, width, in_channels, out_channels, kernel, 1, padding)
+
+
+def separable_of_kernel_three(height, width, in_channels, out_channels, kernel, stride, padding):
+    dense = macs_by_walking(height, width, in_channels, out_channels, kernel, stride, padding)
+    return dense // out_channels, dense // 9
+
+
+def counted_by_shapes(model, shape):
+    """With one hook for all, and the formulas spelled out."""
+    names = {id(layer): name for name, layer in model.named_modules()}
+    macs = defaultdict(int)
+
+    def count(layer, inputs, output):
+        (x,) = inputs
+        if isinstance(layer, nn.Conv2d):
+            kh, kw = layer.kernel_size
+            n, m, h, w = output.shape
+            products = n * h * w * kh * kw * m * layer.in_channels // layer.groups
+        elif isinstance(layer, nn.ConvTranspose2d):
+            kh, kw = layer.kernel_size
+            n, c, h, w = x.shape
+            products = n * h * w * kh * kw * c * layer.out_channels // layer.groups
+        elif isinstance(layer, nn.Linear):
+            products = math.prod(x.shape[:-1]) * layer.in_features * layer.out_features
+        else:
+            return
+        macs[names[id(layer)]] += products
+
+    hooks = [layer.register_forward_hook(count) for layer in model.modules()]
+    model.eval()
+    model(torch.zeros(*shape))
+    for hook in hooks:
+        hook.remove()
+    return dict(macs)
+
+
+def counted_by_adding_up(model, shape):
+    """With a Counter, and the number of products from the weight of one group."""
+    macs = Counter()
+    handles = []
+    for name, layer in model.named_modules():
+        if not hasattr(layer, "weight"):
+            continue
+
+        def count(layer, inputs, output, name=name):
+            stamped = "Transpose" in type(layer).__name__
+            macs[name] += (inputs[0] if stamped else output).numel() * math.prod(layer.weight.shape[1:])
+
+        handles.append(layer.register_forward_hook(count))
+    with torch.inference_mode():
+        model(torch.rand(shape))
+    [handle.remove() for handle in handles]
+    return macs
+
+
+def counted_part_by_part(model, shape):
+    """By walking through a chain: right only where each part runs once."""
+    x, macs = torch.zeros(shape), {}
+    for name, part in model.named_children():
+        for number, layer in enumerate(part):
+            y = layer(x)
+            if hasattr(layer, "weight"):
+                numbers = x if isinstance(layer, nn.ConvTranspose2d) else y
+                macs[f"{name}.{number}"] = numbers.numel() * layer.weight[0].numel()
+            x = y
+    return macs
+
+
+def counted_of_convolutions_only(model, shape):
+    return {name: macs for name, macs in counted_by_shapes(model, shape).items() if "head" not in name}
+
+
+def counted_without_groups_of_transposed(model, shape):
+    macs = counted_by_shapes(model, shape)
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.ConvTranspose2d):
+            macs[name] *= layer.groups
+    return macs
+
+
+def stage_by_counter(rows, depth):
+    total = Counter()
+    for name, _parameters, macs in rows:
+        first_words = name.split(".", depth)[:depth]
+        total.update({".".join(first_words): macs})
+    (stage, most), *_ = total.most_common(1)
+    return [stage, most / total.total()]
+
+
+def stage_by_sorting(rows, depth):
+    def stage_of(row):
+        return row[0].rsplit(".", row[0].count(".") + 1 - depth)[0]
+
+    groups = [
+        (sum(row[-1] for row in group), stage)
+        for stage, group in itertools.groupby(sorted(rows, key=stage_of), stage_of)
+    ]
+    most, stage = sorted(groups)[-1]
+    return stage, most / sum(macs for *_, macs in rows)
+
+
+def stage_of_the_dearest_layer(rows, depth):
+    """Right where the dearest layer lies in the dearest stage."""
+    dearest = max(rows, key=lambda row: row[2])[0]
+    stage = ".".join(dearest.split(".")[:depth])
+    of_stage = sum(macs for name, _, macs in rows if ".".join(name.split(".")[:depth]) == stage)
+    return stage, of_stage / sum(row[2] for row in rows)
+
+
+def stage_of_two_words(rows, depth):
+    return stage_by_counter(rows, 2)
+
+
+def stage_with_a_rounded_share(rows, depth):
+    stage, share = stage_by_counter(rows, depth)
+    return stage, round(share, 2)
+
+
+def widest_by_halving(maps, kernel, separable, budget):
+    def fits(c):
+        widths = [3] + [c] * len(maps)
+        each = (lambda n, m: n * kernel * kernel + n * m) if separable else (lambda n, m: n * m * kernel * kernel)
+        return sum(h * w * each(n, m) for (h, w), n, m in zip(maps, widths, widths[1:])) <= budget
+
+    low, high = 0, 1
+    while fits(high):
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low
+
+
+def widest_from_above(maps, kernel, separable, budget):
+    for channels in range(2000, 0, -1):
+        first, *later = (rows * columns for rows, columns in maps)
+        if separable:
+            cost = 3 * first * (kernel**2 + channels) + sum(later) * channels * (kernel**2 + channels)
+        else:
+            cost = kernel**2 * channels * (3 * first + channels * sum(later))
+        if cost <= budget:
+            return channels
+    return 0
+
+
+def widest_of_at_least_one(maps, kernel, separable, budget):
+    return max(1, widest_by_halving(maps, kernel, separable, budget))
+
+
+def widest_of_two_maps(maps, kernel, separable, budget):
+    return widest_by_halving(maps[:2], kernel, separable, budget)
+
+
+def widest_of_square_maps(maps, kernel, separable, budget):
+    return widest_by_halving([(rows, rows) for rows, _ in maps], kernel, separable, budget)
+
+
+def widest_of_even_width(maps, kernel, separable, budget):
+    return widest_by_halving(maps, kernel, separable, budget) // 2 * 2
+
+
+def widest_of_kernel_three(maps, kernel, separable, budget):
+    return widest_by_halving(maps, 3, separable, budget)
+
+
+@pytest.mark.parametrize("separable", [False, True])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_a_chains_cost_is_its_layers_profile(separable, channels):
+    maps, kernel, inputs, total = [(6, 9), (3, 5), (3, 4)], 3, 3, 0
+    for rows, columns in maps:
+        layers = [nn.Conv2d(inputs, channels, kernel)]
+        if separable:
+            layers = [nn.Conv2d(inputs, inputs, kernel, groups=inputs), nn.Conv2d(inputs, channels, 1)]
+        shape = (1, inputs, rows + kernel - 1, columns + kernel - 1)
+        total += profile(nn.Sequential(*layers), shape).total_macs
+        inputs = channels
+    assert module._chain_sum(maps, kernel, separable, channels) == total
+    assert module.widest_network(maps, kernel, separable, total) == channels
+    assert module.widest_network(maps, kernel, separable, total - 1) == channels - 1
+
+
+def test_hooks_left_behind_are_said():
+    verdict = judged(EXERCISES["macs_by_layer"], EXERCISES["macs_by_layer"].misconceptions[-1].wrong, 0)
+    assert verdict.misconception.id == "hooks_left"
+    assert "hooks are still on the model" in verdict.failure.mismatch.says
+
+
+def test_the_figures_of_the_slide():
+    dense = module.conv_macs(12, 12, 3, 256, 5, 1, 0)
+    depthwise, pointwise = module.separable_macs(12, 12, 3, 256, 5, 1, 0)
+    assert (dense, depthwise, pointwise, depthwise + pointwise) == (1_228_800, 4_800, 49_152, 53_952)
+    assert (depthwise + pointwise) * 256 * 25 == dense * (256 + 25)
+
+
 class TestContract(Contract):
     lesson = "08_depthwise_cost"
-    right = {"conv_macs": (macs_by_weights, macs_by_walking)}
-    wrong = {"conv_macs": (macs_of_square_images,)}
+    right = {
+        "conv_macs": (macs_by_weights, macs_by_walking),
+        "layer_budgets": (budgets_by_layer, budgets_group_by_group),
+        "separable_macs": (separable_by_layers, separable_by_dense),
+        "macs_by_layer": (counted_by_shapes, counted_by_adding_up),
+        "dearest_stage": (stage_by_counter, stage_by_sorting),
+        "widest_network": (widest_by_halving, widest_from_above),
+    }
+    wrong = {
+        "conv_macs": (macs_of_square_images, macs_of_same_padding, macs_of_stride_one, macs_of_three_channels),
+        "layer_budgets": (budgets_without_the_bias_of_groups, budgets_for_square_maps, budgets_of_depthwise),
+        "separable_macs": (separable_of_one_stride, separable_of_kernel_three),
+        "macs_by_layer": (
+            counted_part_by_part,
+            counted_of_convolutions_only,
+            counted_without_groups_of_transposed,
+        ),
+        "dearest_stage": (stage_of_the_dearest_layer, stage_of_two_words, stage_with_a_rounded_share),
+        "widest_network": (
+            widest_of_at_least_one,
+            widest_of_two_maps,
+            widest_of_square_maps,
+            widest_of_even_width,
+            widest_of_kernel_three,
+        ),
+    }
