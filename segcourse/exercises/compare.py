@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,10 @@ class Mismatch:
     says: str
     where: torch.Tensor | None = None
     """For tensors: a mask of the wrong entries, of the answer's shape."""
+    part: tuple[Any, ...] = ()
+    """Of an answer in parts, which one is wrong: numbers and keys that lead to it."""
+    called: str = "yours"
+    """What that part is called: `your indices`, `yours[1]`."""
 
 
 def describe_type(value: Any) -> str:
@@ -67,7 +72,7 @@ def agree(expected: Any, got: Any) -> Mismatch | None:
     if isinstance(expected, numbers.Real):
         return _agree_number(float(expected), expected, got)
     if isinstance(expected, (list, tuple)):
-        return _agree_sequence(expected, got)
+        return agree_parts(expected, got)
     if isinstance(expected, dict):
         return _agree_dict(expected, got)
     if type(expected) is type(got) and expected == got:
@@ -108,7 +113,8 @@ def _agree_number(expected: float, exact: Any, got: Any) -> Mismatch | None:
     return Mismatch(f"{got:g} is too {'large' if got > expected else 'small'}.")
 
 
-def _agree_sequence(expected: list[Any] | tuple[Any, ...], got: Any) -> Mismatch | None:
+def agree_parts(expected: Sequence[Any], got: Any, names: Sequence[str] = ()) -> Mismatch | None:
+    """Compare sequences part by part, by the rules of `agree`; with names, a wrong part is called by its own."""
     if isinstance(got, (torch.Tensor, np.ndarray)) and got.ndim == 1:
         got = got.tolist()
     if not isinstance(got, (list, tuple)):
@@ -118,7 +124,9 @@ def _agree_sequence(expected: list[Any] | tuple[Any, ...], got: Any) -> Mismatch
     for index, (e, g) in enumerate(zip(expected, got)):
         mismatch = agree(e, g)
         if mismatch:
-            return Mismatch(f"value {index} (counted from 0): {mismatch.says}", mismatch.where)
+            name = names[index] if names else f"value {index} (counted from 0)"
+            called = f"your {name}" if names else mismatch.called.replace("yours", f"yours[{index}]", 1)
+            return Mismatch(f"{name}: {mismatch.says}", mismatch.where, (index, *mismatch.part), called)
     return None
 
 
@@ -130,7 +138,8 @@ def _agree_dict(expected: dict[Any, Any], got: Any) -> Mismatch | None:
     for key, value in expected.items():
         mismatch = agree(value, got[key])
         if mismatch:
-            return Mismatch(f"{key}: {mismatch.says}", mismatch.where)
+            called = mismatch.called.replace("yours", f"yours[{key!r}]", 1)
+            return Mismatch(f"{key}: {mismatch.says}", mismatch.where, (key, *mismatch.part), called)
     return None
 
 

@@ -205,16 +205,33 @@ def _number(value: float) -> str:
 
 def failure_grids(failure: Failure) -> list[Grid]:
     """Draw the tensors of a failing case: inputs, then the answer with its wrong entries marked."""
-    tensors = {name: v for name, v in failure.case.items() if isinstance(v, torch.Tensor) and not short(v)}
-    grids = [grid_of(name, v, index=index) for name, v in tensors.items() for index in planes_of(v)]
-    value, where = failure.ran.value, failure.mismatch.where
+    value, mismatch = failure.ran.value, failure.mismatch
+    where = mismatch.where
+    for key in mismatch.part:
+        value = value[key]
     if isinstance(value, (tuple, list, dict)) and where is not None:
         parts = value.values() if isinstance(value, dict) else value
         value = next((p for p in parts if isinstance(p, torch.Tensor) and p.shape == where.shape), None)
+    first = () if where is None or not bool(where.any()) else tuple(where.nonzero()[0].tolist()[:-2])
+    grids = []
+    for name, given in failure.case.items():
+        if isinstance(given, torch.Tensor) and not short(given):
+            grids += [grid_of(name, given, index=index) for index in planes_of(given)]
+        elif isinstance(given, (list, tuple)) and not short(
+            given
+        ):  # of each tensor in it one plane, the one that the answer gets wrong
+            tensors = {i: one for i, one in enumerate(given) if isinstance(one, torch.Tensor) and one.ndim}
+            grids += [grid_of(f"{name}[{i}]", one, index=_plane_at(one, first)) for i, one in tensors.items()]
     drawable = isinstance(value, torch.Tensor) and value.device.type != "meta" and value.ndim > 0
     if drawable and (not short(value) or where is not None):
-        grids.append(grid_of("yours", value, where))
+        grids.append(grid_of(mismatch.called, value, where))
     return grids
+
+
+def _plane_at(value: torch.Tensor, index: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Return the index if the tensor has such a plane."""
+    leading = value.shape[:-2]
+    return index if len(index) == len(leading) and all(i < n for i, n in zip(index, leading)) else None
 
 
 def planes_of(value: torch.Tensor) -> list[tuple[int, ...]]:

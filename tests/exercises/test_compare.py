@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from segcourse.exercises.compare import agree
+from segcourse.exercises.compare import agree, agree_parts
 
 SAME = [
     (7, 7),
@@ -74,3 +74,20 @@ def test_tolerance_comes_from_the_dtype() -> None:
     assert agree(exact, exact + 1e-4) is not None
     assert agree(exact, (exact + 1e-4).float()) is None  # within what float32 can tell
     assert agree(exact, (exact + 1e-1).float()) is not None
+
+
+def test_parts_are_called_by_their_names() -> None:
+    values, indices = torch.zeros(1, 2), torch.tensor([[4, 3]])
+    assert agree_parts((values, indices), [values, indices], ("values", "indices")) is None
+    mismatch = agree_parts((values, indices), (values, indices + 1), ("values", "indices"))
+    assert mismatch is not None
+    assert mismatch.says.startswith("indices: 2 of 2 values are not right")
+    assert (mismatch.part, mismatch.called) == ((1,), "your indices")
+
+
+def test_a_wrong_part_is_led_to_by_numbers_and_keys() -> None:
+    ones = torch.ones(2)
+    mismatch = agree({"a": (ones, ones)}, {"a": (ones, ones * 2)})
+    assert mismatch is not None
+    assert mismatch.says.startswith("a: value 1 (counted from 0): 2 of 2")
+    assert (mismatch.part, mismatch.called) == (("a", 1), "yours['a'][1]")
