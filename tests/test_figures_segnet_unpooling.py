@@ -2,6 +2,7 @@
 
 import io
 
+import matplotlib.colors
 import numpy as np
 import pytest
 import torch
@@ -29,6 +30,21 @@ def texts(figure) -> list[str]:
     from matplotlib.text import Text
 
     return [t.get_text() for t in figure.findobj(Text) if t.get_text()]
+
+
+def test_the_largest_of_each_window_is_lit_and_pooled_maps_have_no_windows() -> None:
+    values, indices = F.max_pool2d(NUMBERS[None], 2, return_indices=True)
+    back = F.max_unpool2d(values, indices, (2, 2))[0]
+    figure = figures.windows_figure({"map": NUMBERS, "pooled": values[0], "back": back})
+    cells = figure.axes[0].patches
+    lit = torch.tensor([matplotlib.colors.to_hex(cell.get_facecolor()) == figures.LIT.lower() for cell in cells])
+    assert torch.equal(lit[:24].reshape(4, 6), back != 0)
+    assert lit[24:30].all()
+    assert torch.equal(lit[30:].reshape(4, 6), back != 0)
+    said = [t for t in texts(figure) if not t[0].isalpha()]
+    assert said[30:] == [f"{value:g}" if value else "·" for value in back.flatten().tolist()]
+    assert len(figure.axes[0].lines) == 2 * (3 + 4)
+    drawn(figure)
 
 
 def test_a_pixel_is_followed_with_its_own_numbers() -> None:
@@ -125,6 +141,19 @@ def test_what_is_watched_is_what_the_network_computes(how: str) -> None:
     assert not any(module._forward_hooks for module in model.modules())
 
 
+def test_the_part_that_is_shown_enlarged_is_framed_in_whole_maps() -> None:
+    whole = torch.arange(48.0).reshape(6, 8)
+    part = slice(1, 3), slice(2, 6)
+    panels = {"whole": (whole, "map"), "part": (whole[part], "sparse"), "pooled": (whole[::2, ::2], "map")}
+    figure = figures.inside_figure(panels, 3, part)
+    frames = [[(p.get_xy(), p.get_width(), p.get_height()) for p in axes.patches] for axes in figure.axes]
+    assert frames == [[((1.5, 0.5), 4, 2)], [], []]
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        "violet 0.0, yellow 47.0", "violet 10.0, yellow 21.0, white is zero", "violet 0.0, yellow 38.0",
+    ]  # fmt: skip
+    drawn(figure)
+
+
 def test_only_things_are_left() -> None:
     things = figures.things_only(DATA)
     assert things.classes == ("background", "tree", "sign", "car", "person")
@@ -144,6 +173,22 @@ def test_telling_boxes_fit_the_objects() -> None:
     for box, thing in zip(chosen, found):
         best = max(overlap(other, square(thing.box, things.size)) for other in boxes)
         assert overlap(box, square(thing.box, things.size)) == best
+
+
+def test_a_scene_is_shown_with_its_largest_objects() -> None:
+    things = figures.things_only(DATA)
+    found = find_things(things.masks[[1]], range(1, 5))
+    largest = figures.largest_things(things, 1)
+    assert largest.keys() == {things.classes[thing.label] for thing in found}
+    for name, thing in largest.items():
+        sizes = [int(one.inside.sum()) for one in found if things.classes[one.label] == name]
+        assert int(thing.inside.sum()) == max(sizes)
+    boxes = grid_boxes(things.size, (12, 24))
+    model = SegNetBasic(classes=5, width=4, depth=1, kernel=3).eval()
+    figure = figures.scene_figure(model, things, 1, boxes, 16, things.masks[1])
+    titles = [axes.get_title().split(",")[0] for axes in figure.axes if axes.get_title()]
+    assert titles == ["the scene and some of its proposals", "all proposals", "truth", *largest, "none of these"]
+    drawn(figure)
 
 
 def test_proposals_are_drawn_with_their_labels() -> None:

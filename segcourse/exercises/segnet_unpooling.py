@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from functools import lru_cache, reduce
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from segcourse.datasets.base import VOID
 from segcourse.exercises import Lesson
-from segcourse.exercises.compare import Mismatch, agree
+from segcourse.exercises.compare import Mismatch, agree_parts
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, draw_tensor, varied
 from segcourse.exercises.quiz import Option, Question
 
@@ -33,13 +33,21 @@ class DoneByTorchError(RuntimeError):
 class _ByHand(TorchFunctionMode):
     """Refuses torch's own pooling with indices and its unpooling; pooling without indices is no answer."""
 
+    gathered = False
+    """Whether `gather` was called."""
+
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         name = getattr(func, "__name__", "")
+        self.gathered |= "gather" in name
         if "unpool" in name or "with_indices" in name:
             raise DoneByTorchError("PyTorch does it in one call; write it without that call")
         return func(*args, **(kwargs or {}))
+
+
+class GatheredError(RuntimeError):
+    """An answer read values at the indices where it was to write them."""
 
 
 def _drive_by_hand(answer: Callable[..., Any], case: Case) -> Any:
@@ -102,7 +110,7 @@ def _pool_by_gradient(maps: Tensor) -> tuple[Tensor, Tensor]:
 
 def _values_and_long_indices(expected: Any, got: Any) -> Mismatch | None:
     """Compare the pair; the indices must be int64, as the unpooling needs them."""
-    mismatch = agree(expected, got)
+    mismatch = agree_parts(expected, got, ("values", "indices"))
     if mismatch is None and got[1].dtype is not torch.int64:
         kind = str(got[1].dtype).removeprefix("torch.")
         return Mismatch(f"the numbers are right, but the indices are {kind}; int64 was asked for.")
@@ -160,6 +168,15 @@ def _pool_first_equal(maps: Tensor) -> tuple[Tensor, Tensor]:
     values, _ = max_pool_with_indices(maps)
     same = maps.flatten(2)[:, :, None] == values.flatten(2)[..., None]  # (N, C, h * w, H * W)
     return values, same.int().argmax(3).reshape(values.shape)
+
+
+def _pool_nested(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Along the rows first, then down; the column is that of the upper row's larger one."""
+    height, width = maps.shape[2:]
+    values, right = maps.unflatten(3, (-1, 2)).unflatten(2, (-1, 2)).max(5)
+    values, down = values.max(3)
+    top = torch.arange(0, height, 2)[:, None]
+    return values, (top + down) * width + torch.arange(0, width, 2) + right[:, :, :, 0]
 
 
 def _pool_lines(maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -248,6 +265,22 @@ MAX_POOL_WITH_INDICES = Exercise(
             "Where the maximum was",
         ),
         Misconception(
+            "corner_not_doubled",
+            _pool_with(
+                lambda rows, columns, place, height, width: (rows // 2 + place // 2) * width + columns // 2 + place % 2
+            ),
+            "You took the window's number along each axis for its corner's row and column. A window is two pixels high "
+            "and two wide: in which row does the second one begin?",
+            "Where the maximum was",
+        ),
+        Misconception(
+            "column_of_the_upper_row",
+            _pool_nested,
+            "Your row is right, but the column is that of the larger number in the upper row, also where the maximum "
+            "is in the lower one. Each row of a window has a column of its own; which of the two counts?",
+            "Where the maximum was",
+        ),
+        Misconception(
             "column_by_column",
             _pool_with(lambda rows, columns, place, height, width: columns * height + rows),
             "You numbered the pixels down the columns. PyTorch numbers them along the rows.",
@@ -319,18 +352,21 @@ def _values_and_places(draw: Draw) -> Case:
     n, channels, h, w = draw.integer(1, 2), draw.integer(1, 3), draw.integer(1, 3), draw.integer(1, 4)
     w += w == h
     size = (2 * h - draw.choice((0, 1)), 2 * w - draw.choice((0, 1)))
+    indices = _some_indices(draw, n, channels, size)
+    return {"values": draw_tensor(draw, (n, channels, h, w), -9, 9), "indices": indices, "size": size}
+
+
+def _some_indices(draw: Draw, n: int, channels: int, size: Pair) -> Tensor:
+    """Indices (N, C, h, w) as the 2x2 pooling of a map of this size may give them, windows at odd borders included."""
+    height, width = size
     value = varied(draw)
     indices = [
-        min(2 * i + value.integer(0, 1), size[0] - 1) * size[1] + min(2 * j + value.integer(0, 1), size[1] - 1)
+        min(i + value.integer(0, 1), height - 1) * width + min(j + value.integer(0, 1), width - 1)
         for _ in range(n * channels)
-        for i in range(h)
-        for j in range(w)
+        for i in range(0, height, 2)
+        for j in range(0, width, 2)
     ]
-    return {
-        "values": draw_tensor(draw, (n, channels, h, w), -9, 9),
-        "indices": torch.tensor(indices).reshape(n, channels, h, w),
-        "size": size,
-    }
+    return torch.tensor(indices).reshape(n, channels, (height + 1) // 2, (width + 1) // 2)
 
 
 def _unpool_by_one_hot(values: Tensor, indices: Tensor, size: Pair) -> Tensor:
@@ -393,6 +429,27 @@ def _sorted_in(values: Tensor, indices: Tensor, size: Pair) -> Tensor:
     return unpool(values, indices.flatten(2).sort(2).values.reshape(indices.shape), size)
 
 
+def _drive_writing(answer: Callable[..., Any], case: Case) -> Any:
+    """As `_drive_by_hand`; what fails after a `gather` is told apart from other failures."""
+    with _ByHand() as mode:
+        try:
+            return answer(*case.values())
+        except (RuntimeError, IndexError) as error:
+            if mode.gathered:
+                raise GatheredError("it reads with `gather`, and then something does not fit") from error
+            raise
+
+
+def _gathered(values: Tensor, indices: Tensor, size: Pair) -> Tensor:
+    return values.flatten(2).gather(2, indices.flatten(2)).unflatten(2, size)
+
+
+def _every_channel_everywhere(values: Tensor, indices: Tensor, size: Pair) -> Tensor:
+    out = values.new_zeros(*values.shape[:2], *size)
+    out[..., indices // size[1], indices % size[1]] = values
+    return out
+
+
 UNPOOL = Exercise(
     name="unpool",
     lesson=STEM,
@@ -420,7 +477,7 @@ UNPOOL = Exercise(
             "size": (2, 4),
         },
     ),
-    drive=_drive_by_hand,
+    drive=_drive_writing,
     runs=24,
     misconceptions=(
         Misconception(
@@ -441,6 +498,13 @@ UNPOOL = Exercise(
             lambda values, indices, size: values.new_zeros(*values.shape[:2], *size),
             "Your map is zero everywhere. `scatter_` with an underscore writes into the tensor; `scatter` without one "
             "leaves it as it is and returns a new one.",
+            "Put back where it was",
+        ),
+        Misconception(
+            "gathers",
+            _gathered,
+            "`gather` reads: it fetches values from the places that the indices name. Here values are to be written to "
+            "those places, the other way round.",
             "Put back where it was",
         ),
         Misconception(
@@ -506,6 +570,13 @@ UNPOOL = Exercise(
             _into_the_first_plane,
             "Everything ended up in the first channel of the first image. The indices begin at 0 again in every "
             "channel: keep the axes of batch and channels while you write.",
+            "Put back where it was",
+        ),
+        Misconception(
+            "every_channel_everywhere",
+            _every_channel_everywhere,
+            "Rows and columns alone were indexed, so every channel got the values of all channels of all images. Each "
+            "has its own places: image and channel must be indexed with them.",
             "Put back where it was",
         ),
         Misconception(
@@ -585,6 +656,21 @@ def _memory_in_another_order(channels: int, height: int, width: int) -> tuple[in
     return maps, long, packed
 
 
+def _whole_numbers(expected: Any, got: Any) -> Mismatch | None:
+    """Compare the three by their names, and refuse floats of the right value."""
+    names = ("the map", "the places at 2 bits", "the indices")
+    if mismatch := agree_parts(expected, got, names):
+        return mismatch
+    for name, number in zip(names, got):
+        plain = number.item() if hasattr(number, "item") else number
+        if isinstance(plain, float):
+            return Mismatch(
+                f"{name}: {plain} is right, but it is a float. Bytes are whole numbers; `//`, `math.ceil` and `int` "
+                "return such."
+            )
+    return None
+
+
 INDEX_MEMORY = Exercise(
     name="index_memory",
     lesson=STEM,
@@ -595,6 +681,7 @@ INDEX_MEMORY = Exercise(
     reference=index_memory,
     oracle=_memory_of_tensors,
     cases=_some_maps,
+    compare=_whole_numbers,
     examples=(
         {"channels": 64, "height": 360, "width": 480},
         {"channels": 2, "height": 5, "width": 6},
@@ -713,16 +800,34 @@ class ChangedListError(RuntimeError):
     """An answer took something out of a list that it was handed, or turned the list round."""
 
 
-def _images_and_widths(draw: Draw) -> Case:
+class ChangedModeError(RuntimeError):
+    """An answer switched stages to evaluation."""
+
+
+class NoGradientError(RuntimeError):
+    """An answer cut the way of the gradients."""
+
+
+class SizeOfAnotherStageError(RuntimeError):
+    """An answer unpooled to the size of a pooling that was not the last one, and kept going."""
+
+
+def _remembered_and_widths(draw: Draw) -> Case:
+    """What an encoder may hand over; `widths` are the channels that the decoder's stages return."""
     depth = draw.integer(1, 3)  # 1: whoever takes the list from its front is right there, whoever fails for ever is not
     colours = draw.integer(1, 3)
     same = draw.choice((True, False))  # with as many channels everywhere, a wrong order of layers raises no error
-    widths = (colours,) * depth if same else tuple(draw.integer(2, 4) for _ in range(depth))
+    channels = [colours, *(colours if same else draw.integer(2, 4) for _ in range(depth))]
     height = draw.integer(5, 12)
-    width = height + draw.integer(1, 4)
+    sizes = [(height, height + draw.integer(1, 4))]
+    for _ in range(depth):
+        sizes.append(((sizes[-1][0] + 1) // 2, (sizes[-1][1] + 1) // 2))
+    n = draw.integer(1, 2)
     return {
-        "images": draw_tensor(draw, (draw.integer(1, 2), colours, height, width), -4, 9),
-        "widths": widths,
+        "x": draw_tensor(draw, (n, channels[-1], *sizes[-1]), -4, 9),
+        "indices": [_some_indices(draw, n, c, size) for c, size in zip(channels[1:], sizes)],
+        "sizes": sizes[:-1],
+        "widths": tuple(reversed(channels[:-1])),
         "seed": draw.integer(0, 999),
     }
 
@@ -736,40 +841,42 @@ def _whole_conv(generator: torch.Generator, in_channels: int, out_channels: int)
     return conv
 
 
-@lru_cache(64)
-def _pairs(widths: tuple[int, ...], seed: int) -> list[tuple[nn.Conv2d, nn.Conv2d]]:
-    """Each encoder stage's convolution with its decoder stage; built once for the answer, the truth, the mistakes.
+def _drive_decoder(answer: Callable[..., Any], case: Case) -> Any:
+    """Build the stages, hand them over with what an encoder remembers, and look at the lists and stages afterwards.
 
     No ReLU in the decoder: its maps have negative values, as those of SegNet-Basic.
     """
-    generator = torch.Generator().manual_seed(seed)
-    return [
-        (_whole_conv(generator, c_in, c_out), _whole_conv(generator, c_out, c_in)) for c_in, c_out in pairwise(widths)
-    ]
+    x, sizes = case["x"], case["sizes"]
+    generator = torch.Generator().manual_seed(case["seed"])
+    channels = (x.shape[1], *case["widths"])
+    stages = [_whole_conv(generator, c_in, c_out) for c_in, c_out in pairwise(channels)]
+    remembered = list(zip(case["indices"], sizes))
+    met: list[Any] = []
 
+    def note(_stage: nn.Module, given: tuple[Any, ...]) -> None:
+        met.append(tuple(given[0].shape[2:]) if given and isinstance(given[0], Tensor) else None)
+        if len(met) == 1 and met[0] in sizes[:-1]:
+            raise SizeOfAnotherStageError("what was unpooled first came to the size of another pooling than the last")
 
-def _drive_decoder(answer: Callable[..., Any], case: Case) -> Any:
-    """Run an encoder on the images, and hand over what it remembers with the stages of the decoder."""
-    x = case["images"]
-    pairs = _pairs((x.shape[1], *case["widths"]), case["seed"])
-    remembered: list[tuple[Tensor, Pair]] = []
-    with torch.no_grad():
-        for conv, _ in pairs:
-            x = conv(x).relu()
-            size = (x.shape[2], x.shape[3])
-            # Tiny slopes keep the maxima apart where the ReLU left zeros.
-            x = x + torch.arange(x[0, 0].numel()).reshape(size) / 2**12
-            x, indices = F.max_pool2d(x, 2, ceil_mode=True, return_indices=True)
-            remembered.append((indices, size))
-        stages = [stage for _, stage in reversed(pairs)]
-        handed: list[tuple[str, list[Any], list[Any]]] = [
-            ("remembered", list(remembered), remembered), ("stages", list(stages), stages),
-        ]  # fmt: skip
-        output = answer(x, remembered, stages)
+    for stage in stages:
+        stage.register_forward_pre_hook(note)
+    handed: list[tuple[str, list[Any], list[Any]]] = [
+        ("remembered", list(remembered), remembered), ("stages", list(stages), stages),
+    ]  # fmt: skip
+    output = answer(x, remembered, stages)
     for name, before, after in handed:
         if [id(one) for one in before] != [id(one) for one in after]:
             raise ChangedListError(f"the list `{name}` is another afterwards; the caller still needs it as it was")
-    return output
+    if not all(stage.training for stage in stages):
+        raise ChangedModeError("a stage is in evaluation mode afterwards; it was handed over in training mode")
+    if not isinstance(output, Tensor):
+        return output
+    if len(met) == len(stages):  # a stage that did not run is another mistake
+        weights = [stage.weight for stage in stages]
+        reached = torch.autograd.grad(output.sum(), weights, allow_unused=True) if output.requires_grad else (None,)
+        if any(one is None for one in reached):
+            raise NoGradientError("no gradient comes from the output to the weights of the stages")
+    return output.detach()
 
 
 def _decode_by_tables(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]) -> Tensor:
@@ -817,6 +924,21 @@ def _decode_beyond(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: lis
     return x
 
 
+def _decode_with_sizes_of_others(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]) -> Tensor:
+    for (indices, _), (_, size), stage in zip(reversed(remembered), remembered, stages):
+        x = stage(unpool(x, indices, size))
+    return x
+
+
+def _decode_without_gradient(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]) -> Tensor:
+    with torch.no_grad():
+        return decode(x, remembered, stages)
+
+
+def _decode_evaluating(x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]) -> Tensor:
+    return decode(x, remembered, [stage.eval() for stage in stages])
+
+
 def _unpool_by_torch(x: Tensor, indices: Tensor, size: Pair) -> Tensor:
     return F.max_unpool2d(x, indices, (2, 2), output_size=size)
 
@@ -834,7 +956,7 @@ DECODE = Exercise(
     difficulty=3,
     reference=decode,
     oracle=_decode_by_tables,
-    cases=_images_and_widths,
+    cases=_remembered_and_widths,
     drive=_drive_decoder,
     runs=16,
     misconceptions=(
@@ -850,6 +972,20 @@ DECODE = Exercise(
             _decode_popping,
             "You took entries out of a list that you were handed, and the caller has it no longer. Read it backwards "
             "and leave it as it is.",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
+            "without_gradient",
+            _decode_without_gradient,
+            "You cut the way of the gradients, by `no_grad` or `detach`: with this decoder no stage would ever learn. "
+            "Whether gradients are needed is for the caller to say.",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
+            "evaluates",
+            _decode_evaluating,
+            "You switched the stages to evaluation, and left them so. The mode of a stage is the caller's affair; in "
+            "training, batch norm needs the other one.",
             "Encoder and decoder in pairs",
         ),
         Misconception(
@@ -891,6 +1027,13 @@ DECODE = Exercise(
             "Encoder and decoder in pairs",
         ),
         Misconception(
+            "sizes_in_encoder_order",
+            _decode_with_sizes_of_others,
+            "The indices are those of the right stage, the size is not: what was pooled last must also be unpooled to "
+            "the size that it had before. Indices and size of a pooling stand in one pair.",
+            "Encoder and decoder in pairs",
+        ),
+        Misconception(
             "encoder_order_with_torch",
             _decoded(up=_unpool_by_torch, order=lambda remembered: remembered),
             "The size that you asked for is not twice that of the map: it belongs to another stage. What was pooled "
@@ -900,8 +1043,8 @@ DECODE = Exercise(
         Misconception(
             "size_left_out",
             _decoded(up=_unpool_without_size),
-            "You unpooled without the size. PyTorch then takes twice the size of the map, which is wrong where a size "
-            "was odd.",
+            "You unpooled to twice the size of the map; PyTorch does so, too, when it is told no size. Where a size "
+            "was odd, that is a row or a column too many: `size` tells you.",
             "Encoder and decoder in pairs",
         ),
         Misconception(
@@ -953,8 +1096,8 @@ DECODE = Exercise(
         "for (indices, size), stage in zip(reversed(...), stages): x = ...; after the loop: return x",
     ),
     property="each stage gets a map that is zero but at its own encoder's maxima, in that encoder's size. "
-    "(The check builds small networks: `widths` are the channels after each stage of the encoder, `seed` determines "
-    "the weights.)",
+    "(The check zips `indices` and `sizes` to `remembered` and builds the stages: `widths` are their "
+    "channels, `seed` determines their weights.)",
 )
 
 
@@ -1282,8 +1425,9 @@ AGGREGATE_PROPOSALS = Exercise(
             "maps": [
                 torch.tensor([[[5.0, -2], [1, 1]], [[-1, 3], [0, 2]]]),
                 torch.tensor([[[4.0, 4, -1]], [[1, -3, 2]]]),
+                torch.tensor([[[-2.0, 3]], [[6, -1]]]),
             ],
-            "boxes": [(0, 0, 2, 2), (1, 1, 2, 4)],
+            "boxes": [(0, 0, 2, 2), (1, 1, 2, 4), (0, 3, 1, 5)],
             "size": (2, 5),
         },
         {  # a map of one pixel fits into any slice: boxes that are misread raise no error, and can be told apart
@@ -1335,6 +1479,12 @@ AGGREGATE_PROPOSALS = Exercise(
             "columns_first",
             _columns_first,
             "You read the boxes as (left, top, right, bottom). Rows come first here: (top, left, bottom, right).",
+            "Proposals, put together",
+        ),
+        Misconception(
+            "size_swapped",
+            lambda maps, boxes, size: aggregate_proposals(maps, boxes, (size[1], size[0])),
+            "You exchanged height and width of the image. `size` is (H, W), rows first.",
             "Proposals, put together",
         ),
         Misconception(
@@ -1470,8 +1620,8 @@ QUIZ = (
                 "It keeps where in its window a maximum was.", "The place is always the same; that is what is lost."
             ),
             Option(
-                "It needs nothing from the encoder.",
-                "The places are known beforehand.",
+                "It needs no indices from the encoder.",
+                "The places are known beforehand. Only the size must be told, where it was odd.",
                 right=True,
             ),
             Option("It leaves fewer zeros than indices do.", "Three of four entries are zero either way."),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from segcourse.datasets.base import VOID, SegmentationSet
 from segcourse.models.segnet import SegNetBasic
 from segcourse.plots import OKABE_ITO, as_bytes, legend, name_regions, png
-from segcourse.proposals import Box, Thing, crop, overlap, square
+from segcourse.proposals import Box, Thing, crop, find_things, overlap, square
 from segcourse.transposed import bed_of_nails
 from segcourse.widgets import live_image
 
@@ -26,6 +26,74 @@ PLACES = ("sky", "orange", "green", "purple")
 """The colours of a window's four places: upper left, upper right, lower left, lower right."""
 PALE, LIT, LINE = "#D7EDF9", "#FBE0A6", "#767676"
 
+# ---------------------------------------------------------------- small maps and their windows
+
+
+def windows_figure(named: Mapping[str, Tensor]) -> Figure:
+    """Draw small maps side by side, the largest number of each 2x2 window lit; pooled maps have one number a window.
+
+    Args:
+        named: title -> map (rows, columns); those with fewer rows than the largest are pooled. Zeros are dots.
+    """
+    height = max(len(values) for values in named.values())
+
+    def look(values: Tensor, row: int, column: int) -> tuple[str, bool]:
+        small = len(values) < height
+        top, left = row // 2 * 2, column // 2 * 2
+        largest = small or bool(values[row, column] == values[top : top + 2, left : left + 2].max())
+        return LIT if largest and values[row, column] else "white", largest
+
+    figure, _, _ = _number_maps({title: (values, len(values) < height) for title, values in named.items()}, look)
+    return figure
+
+
+def _number_maps(
+    panels: Mapping[str, tuple[Tensor, bool]], look: Callable[[Tensor, int, int], tuple[str, bool]]
+) -> tuple[Figure, Axes, list[float]]:
+    """Draw maps of numbers in a row.
+
+    Args:
+        panels: title -> (map, whether it is pooled: then it has no windows, and its zeros are written).
+        look: (map, row, column) -> colour of the cell, whether its number is bold.
+
+    Returns:
+        The figure, its axes in units of cells, and where each map begins.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    rows = max(len(values) for values, _ in panels.values())
+    starts, end = [], 0.5
+    for title, (values, _) in panels.items():
+        starts.append(end)
+        end += max(values.shape[1], 0.27 * len(title)) + 1
+    figure = Figure(figsize=(0.34 * (end - 0.5), 0.34 * rows + 0.7))
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_axis_off()
+    for left, (title, (values, small)) in zip(starts, panels.items()):
+        height, width = values.shape
+        top = (rows - height) / 2
+        axes.text(left, -0.4 + top, title.strip(), fontsize=10)
+        for i, line in enumerate(values.tolist()):
+            for j, value in enumerate(line):
+                face, bold = look(values, i, j)
+                axes.add_patch(
+                    Rectangle((left + j, top + i), 1, 1, facecolor=face, edgecolor=LINE, linewidth=0.8)
+                )  # fmt: skip
+                axes.text(
+                    left + j + 0.5, top + i + 0.5, f"{value:g}" if value or small else "·", ha="center", va="center",
+                    fontsize=9, weight="bold" if bold else "normal",
+                )  # fmt: skip
+        if not small:
+            for i in range(0, height + 1, 2):
+                axes.plot((left, left + width), (top + i, top + i), color="black", linewidth=1.4)
+            for j in range(0, width + 1, 2):
+                axes.plot((left + j, left + j), (top, top + height), color="black", linewidth=1.4)
+    axes.set(xlim=(0, end - 0.5), ylim=(rows + 0.4, -1.3), aspect="equal")
+    return figure, axes, starts
+
+
 # ---------------------------------------------------------------- one pixel through pooling and unpooling
 
 
@@ -36,48 +104,27 @@ def follow_figure(numbers: Tensor, row: int, column: int) -> Figure:
         numbers: (H, W), H and W even.
         row, column: of the pixel; its window is lit everywhere, the pixel itself is framed.
     """
-    from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     pooled, indices = F.max_pool2d(numbers[None], 2, return_indices=True)
-    back = F.max_unpool2d(pooled, indices, (2, 2))
-    panels = (
-        ("the map", numbers, False), ("pooled", pooled[0], True), ("indices", indices[0], True),
-        ("unpooled by indices", back[0], False), ("fixed places", bed_of_nails(pooled, 2)[0], False),
-    )  # fmt: skip
-    height, width = numbers.shape
-    figure = Figure(figsize=(0.34 * (4 * width + 5), 0.34 * height + 0.7))
-    figure.set_layout_engine("none")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_axis_off()
-    left = 0.5
-    for title, values, small in panels:
-        top = height / 4 if small else 0
-        axes.text(left, -0.4 + top, title, fontsize=10)
-        for i, line in enumerate(values.tolist()):
-            for j, value in enumerate(line):
-                window = (i, j) if small else (i // 2, j // 2)
-                lit = window == (row // 2, column // 2)
-                face = LIT if lit else (PALE if value or small else "white")
-                axes.add_patch(
-                    Rectangle((left + j, top + i), 1, 1, facecolor=face, edgecolor=LINE, linewidth=0.8)
-                )  # fmt: skip
-                axes.text(
-                    left + j + 0.5, top + i + 0.5, f"{value:g}" if value or small else "·", ha="center", va="center",
-                    fontsize=9, weight="bold" if lit else "normal",
-                )  # fmt: skip
+    panels = {
+        "the map": (numbers, False), "pooled": (pooled[0], True), "indices": (indices[0], True),
+        "unpooled by indices": (F.max_unpool2d(pooled, indices, (2, 2))[0], False),
+        "fixed places": (bed_of_nails(pooled, 2)[0], False),
+    }  # fmt: skip
+
+    def look(values: Tensor, i: int, j: int) -> tuple[str, bool]:
+        small = len(values) < len(numbers)
+        lit = ((i, j) if small else (i // 2, j // 2)) == (row // 2, column // 2)
+        return LIT if lit else (PALE if values[i, j] or small else "white"), lit
+
+    figure, axes, starts = _number_maps(panels, look)
+    for left, (_, small) in zip(starts, panels.values()):
         if not small:
-            for i in range(0, height + 1, 2):
-                axes.plot((left, left + width), (i, i), color="black", linewidth=1.4)
-            for j in range(0, width + 1, 2):
-                axes.plot((left + j, left + j), (0, height), color="black", linewidth=1.4)
+            red = OKABE_ITO["vermilion"]
             axes.add_patch(
-                Rectangle(
-                    (left + column, row), 1, 1, fill=False, edgecolor=OKABE_ITO["vermilion"], linewidth=3, zorder=3
-                )
-            )
-        left += values.shape[1] + 1
-    axes.set(xlim=(0, left - 0.5), ylim=(height + 0.4, -1.3), aspect="equal")
+                Rectangle((left + column, row), 1, 1, fill=False, edgecolor=red, linewidth=3, zorder=3)
+            )  # fmt: skip
     return figure
 
 
@@ -124,21 +171,25 @@ def places_of(indices: Tensor, width: int) -> Tensor:
     return 2 * (indices // width % 2) + indices % width % 2
 
 
-def inside_figure(panels: Mapping[str, tuple[Tensor, str]], columns: int) -> Figure:
-    """Draw maps of a network in rows, each in its own range.
+def inside_figure(
+    panels: Mapping[str, tuple[Tensor, str]], columns: int, frame: tuple[slice, slice] | None = None
+) -> Figure:
+    """Draw maps of a network in rows, each in its own range, which is written below it.
 
     Args:
         panels: title -> (what, kind). Kinds: "map", an (H, W) tensor from dark (its least value) to bright; "sparse",
             the same with white for zeros; "places", (H, W) of 0 to 3, coloured; "image", (3, H, W); "share", (H, W)
             from 0 to 1.
         columns: panels in a row.
+        frame: rows and columns to frame in the maps of the largest size, when another panel shows them enlarged.
     """
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
+    from matplotlib.patches import Patch, Rectangle
 
     rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(8.6, 1.95 * rows + 0.35))
+    largest = max(what.shape[-2:] for what, _ in panels.values())
+    figure = Figure(figsize=(8.6, 2.1 * rows + 0.35))
     grid = figure.subplots(rows, columns, squeeze=False)
     four = ListedColormap([OKABE_ITO[name] for name in PLACES])
     for axes, (title, (what, kind)) in zip(grid.flat, panels.items()):
@@ -148,10 +199,21 @@ def inside_figure(panels: Mapping[str, tuple[Tensor, str]], columns: int) -> Fig
             axes.imshow(what.cpu().numpy(), cmap=four, vmin=-0.5, vmax=3.5)
         elif kind == "share":
             axes.imshow(what.detach().cpu().numpy(), cmap="viridis", vmin=0, vmax=1)
+            axes.set_xlabel("violet 0, yellow 1", fontsize=8)
         else:
             values = what.detach().cpu()
             shown = values.masked_fill(values == 0, float("nan")) if kind == "sparse" else values
             axes.imshow(shown.numpy(), cmap="viridis", vmin=float(values.min()), vmax=float(values.max()) + 1e-9)
+            white = ", white is zero" if kind == "sparse" else ""
+            axes.set_xlabel(f"violet {values.min():.1f}, yellow {values.max():.1f}{white}", fontsize=8)
+        if frame and kind in ("map", "share") and what.shape == largest:
+            down, right = frame
+            axes.add_patch(
+                Rectangle(
+                    (right.start - 0.5, down.start - 0.5), right.stop - right.start, down.stop - down.start,
+                    fill=False, edgecolor=OKABE_ITO["vermilion"], linewidth=2,
+                )
+            )  # fmt: skip
         axes.set_title(title, fontsize=9)
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set(visible=True, color="lightgrey")
@@ -221,6 +283,35 @@ def things_only(data: SegmentationSet) -> SegmentationSet:
         table[[data.classes.index(name) for name in names]] = label
         colours.append(data.palette[data.classes.index(names[0])])
     return replace(data, masks=table[data.masks], classes=("background", *THINGS), palette=np.stack(colours))
+
+
+def largest_things(data: SegmentationSet, index: int) -> dict[str, Thing]:
+    """Return the largest object of each class of a scene by the name of the class; class 0 is background."""
+    found = find_things(data.masks[[index]], range(1, len(data.classes)))
+    return {data.classes[thing.label]: thing for thing in sorted(found, key=lambda thing: int(thing.inside.sum()))}
+
+
+def scene_figure(
+    model: nn.Module, data: SegmentationSet, index: int, boxes: Sequence[Box], side: int, together: Tensor
+) -> Figure:
+    """Draw a scene and what a network says of the proposals that fit its largest objects, and of one that fits none.
+
+    Args:
+        model: (N, 3, side, side) -> scores, in evaluation mode.
+        data, index: the scene.
+        boxes: all the proposals.
+        side: of what the network sees.
+        together: (H, W), the labels from all proposals.
+    """
+    largest = largest_things(data, index)
+    some = telling_boxes(boxes, list(largest.values()))
+    image = data.images[index].to(next(model.parameters()).device)
+    with torch.no_grad():
+        said = model(torch.stack([crop(image, box, side) for box in some])).argmax(1).cpu()
+    shown = dict(zip([*largest, "none of these"], some))
+    return proposals_figure(
+        data, index, shown, said, side, {"all proposals": together, "truth": data.masks[index]}
+    )  # fmt: skip
 
 
 def proposals_figure(

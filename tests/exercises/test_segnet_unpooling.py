@@ -9,6 +9,7 @@ from contract import Contract, judged
 
 from segcourse import exercises
 from segcourse.exercises.judge import Outcome
+from segcourse.exercises.render import verdict_card
 
 EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("05_segnet_unpooling").exercises}
 
@@ -78,9 +79,9 @@ def memory_by_bits(channels, height, width):
     return [channels * height * width * 32 // 8, -(-places // 4), places * 64 // 8]
 
 
-def memory_with_floats(channels, height, width):
+def memory_with_tensors(channels, height, width):
     windows = math.ceil(height * 0.5) * math.ceil(width * 0.5) * channels
-    return 4.0 * channels * height * width, float(math.ceil(windows / 4)), torch.tensor(8 * windows)
+    return torch.tensor([4 * channels * height * width, math.ceil(windows / 4), 8 * windows])
 
 
 def decode_by_popping(x, remembered, stages):
@@ -210,6 +211,97 @@ def unpool_by_adding_up(values, indices, size):
     return unpool_by_offsets(values.mean(0, keepdim=True).expand_as(values), indices, size)
 
 
+def pool_by_the_larger_row_and_column(maps):
+    """The maximum is in the row with the larger maximum and in the column with the larger maximum."""
+    n, c, h, w = maps.shape
+    windows = maps.reshape(n, c, h // 2, 2, w // 2, 2)
+    row, column = windows.amax(5).argmax(3), windows.amax(3).argmax(4)
+    rows, columns = 2 * torch.arange(h // 2)[:, None] + row, 2 * torch.arange(w // 2) + column
+    return windows.amax((3, 5)), rows * w + columns
+
+
+def pool_one_after_the_other(maps):
+    across, right = torch.stack([maps[..., 0::2], maps[..., 1::2]]).max(0)
+    values, down = torch.stack([across[:, :, 0::2], across[:, :, 1::2]]).max(0)
+    height, width = maps.shape[2:]
+    rows = 2 * torch.arange(height // 2)[:, None] + down
+    return values, rows * width + 2 * torch.arange(width // 2) + right[:, :, ::2]
+
+
+def pool_from_undoubled_corners(maps):
+    values, indices = pool_by_four_slices(maps)
+    width = maps.shape[3]
+    down, right = indices // width % 2, indices % width % 2
+    return values, (torch.arange(maps.shape[2] // 2)[:, None] + down) * width + torch.arange(width // 2) + right
+
+
+def unpool_by_gathering_zeros(values, indices, size):
+    n, c = values.shape[:2]
+    flat = torch.zeros(n, c, size[0] * size[1]).gather(2, indices.flatten(2))
+    return flat.reshape(n, c, *size)
+
+
+def unpool_by_gathering_values(values, indices, size):
+    return torch.gather(values.flatten(2), 2, indices.flatten(2)).view(*values.shape[:2], *size)
+
+
+def unpool_without_image_and_channel(values, indices, size):
+    out = torch.zeros(*values.shape[:2], *size)
+    rows, columns = indices // size[1], indices % size[1]
+    out[:, :, rows, columns] = values
+    return out
+
+
+def memory_with_floats(channels, height, width):
+    return tuple(float(number) for number in memory_by_bits(channels, height, width))
+
+
+def memory_with_one_float(channels, height, width):
+    maps, packed, long = memory_by_bits(channels, height, width)
+    return torch.tensor(maps), packed, torch.tensor(float(long))
+
+
+def decode_with_sizes_from_the_front(x, remembered, stages):
+    sizes = [size for _, size in remembered]
+    for i, stage in enumerate(stages):
+        x = stage(unpool_by_rows_and_columns(x, remembered[-1 - i][0], sizes[i]))
+    return x
+
+
+def decode_to_twice_the_size(x, remembered, stages):
+    for (indices, _), stage in zip(remembered[::-1], stages):
+        x = stage(F.max_unpool2d(x, indices, 2, output_size=(2 * x.shape[2], 2 * x.shape[3])))
+    return x
+
+
+@torch.no_grad()
+def decode_as_if_evaluating(x, remembered, stages):
+    return decode_by_counting(x, remembered, stages)
+
+
+def decode_and_detach(x, remembered, stages):
+    return decode_by_counting(x, remembered, stages).detach()
+
+
+def decode_with_data(x, remembered, stages):
+    for i, stage in enumerate(stages):
+        x = stage(unpool_by_offsets(x.data, *remembered[-1 - i]))
+    return x
+
+
+def decode_switching_to_evaluation(x, remembered, stages):
+    for stage in stages:
+        stage.eval()
+    return decode_by_counting(x, remembered, stages)
+
+
+def aggregate_on_turned_canvases(maps, boxes, size):
+    out = torch.zeros(len(maps), len(maps[0]), size[1], size[0])
+    for canvas, scores, (top, left, bottom, right) in zip(out, maps, boxes):
+        canvas[:, top:bottom, left:right] = scores
+    return out.amax(0)
+
+
 def decode_two_stages(x, remembered, stages):
     x = stages[0](unpool_by_offsets(x, *remembered[1]))
     return stages[1](unpool_by_offsets(x, *remembered[0]))
@@ -297,7 +389,12 @@ def aggregate_that_always_fails(maps, boxes, size):
         ("max_pool_with_indices", pool_by_torch, "by_torch"),
         ("max_pool_with_indices", pool_with_short_indices, "short_indices"),
         ("max_pool_with_indices", pool_by_searching, "first_equal"),
+        ("max_pool_with_indices", pool_one_after_the_other, "column_of_the_upper_row"),
+        ("max_pool_with_indices", pool_from_undoubled_corners, "corner_not_doubled"),
         ("unpool", unpool_by_torch, "by_torch"),
+        ("unpool", unpool_by_gathering_zeros, "gathers"),
+        ("unpool", unpool_by_gathering_values, "gathers"),
+        ("unpool", unpool_without_image_and_channel, "every_channel_everywhere"),
         ("unpool", unpool_positive_values, "negatives_lost"),
         ("unpool", unpool_by_the_larger, "negatives_lost"),
         ("decode", decode_after_reversing, "turns_the_list_round"),
@@ -306,9 +403,17 @@ def aggregate_that_always_fails(maps, boxes, size):
         ("decode", decode_with_relu, "relu_added"),
         ("decode", decode_with_relu_at_the_end, None),
         ("decode", decode_in_encoder_order, "encoder_order_with_torch"),
+        ("decode", decode_with_sizes_from_the_front, "sizes_in_encoder_order"),
+        ("decode", decode_to_twice_the_size, "size_left_out"),
+        ("decode", decode_without_size, "size_left_out"),
+        ("decode", decode_as_if_evaluating, "without_gradient"),
+        ("decode", decode_and_detach, "without_gradient"),
+        ("decode", decode_with_data, None),  # the last stage learns
+        ("decode", decode_switching_to_evaluation, "evaluates"),
         ("decode", decode_five_stages, "beyond_the_list"),
         ("decode", decode_that_always_fails, None),
         ("aggregate_proposals", aggregate_with_the_border, "border_included"),
+        ("aggregate_proposals", aggregate_on_turned_canvases, "size_swapped"),
         ("aggregate_proposals", aggregate_that_always_fails, None),
     ],
 )
@@ -344,12 +449,43 @@ def test_answers_agree_with_torch() -> None:
     assert torch.equal(unpooled, F.max_unpool2d(values, indices, 2, output_size=(5, 7)))
 
 
+def test_wrong_indices_are_drawn_and_not_the_values() -> None:
+    card = verdict_card(judged(EXERCISES["max_pool_with_indices"], pool_square_maps, 0)).text()
+    assert "indices: " in card
+    assert "your indices, shape" in card
+    assert "value 1" not in card
+
+
+def test_of_each_proposal_the_map_of_the_wrong_class_is_drawn() -> None:
+    verdict = judged(EXERCISES["aggregate_proposals"], aggregate_two, 0)
+    assert verdict.failure is not None
+    assert verdict.failure.mismatch.where is not None
+    channel = int(verdict.failure.mismatch.where.nonzero()[0, 0])
+    card = verdict_card(verdict).text()
+    for number, scores in enumerate(verdict.failure.case["maps"]):
+        assert f"maps[{number}], shape {tuple(scores.shape)}, at [{channel}]" in card
+
+
+def test_no_pixel_lies_in_all_proposals() -> None:
+    for seed in range(20):
+        for case in EXERCISES["aggregate_proposals"].draw_cases(seed):
+            times = torch.zeros(case["size"])
+            for top, left, bottom, right in case["boxes"]:
+                times[top:bottom, left:right] += 1
+            assert times.max() < len(case["boxes"])
+
+
 class TestContract(Contract):
     lesson = "05_segnet_unpooling"
     right = {
-        "max_pool_with_indices": (pool_by_four_slices, pool_by_unfold, pool_by_loops),
+        "max_pool_with_indices": (
+            pool_by_four_slices,
+            pool_by_unfold,
+            pool_by_loops,
+            pool_by_the_larger_row_and_column,
+        ),
         "unpool": (unpool_by_loops, unpool_by_offsets, unpool_by_rows_and_columns),
-        "index_memory": (memory_by_bits, memory_with_floats),
+        "index_memory": (memory_by_bits, memory_with_tensors),
         "decode": (decode_by_popping, decode_by_counting),
         "boundary_error": (boundary_by_padding, boundary_with_numbers),
         "aggregate_proposals": (aggregate_in_place, aggregate_by_pixels),
@@ -365,9 +501,16 @@ class TestContract(Contract):
             (unpool_by_torch, "without that call"),
             unpool_by_adding_up,
         ),
+        "index_memory": (
+            (memory_with_floats, "the map: "),
+            (memory_with_one_float, "the indices: "),
+        ),
         "decode": (
             decode_two_stages,
             decode_without_size,
+            (decode_and_detach, "no gradient"),
+            (decode_with_data, "no gradient"),
+            (decode_switching_to_evaluation, "evaluation mode"),
         ),
         "boundary_error": (
             boundary_in_the_first_image,
