@@ -113,7 +113,7 @@ def test_weights_of_the_losses() -> None:
 def test_cells_have_their_colours() -> None:
     figure = figures.cells_figure(DATA, 1)
     count = len(DATA.instances[1].unique()) - 1
-    assert f"instances: {count} cells" in texts(figure)
+    assert f"instances: {count} cells, colours repeat" in texts(figure)
     pictures = [axes.get_images()[0].get_array() for axes in figure.axes]
     assert np.array_equal(pictures[1], DATA.colourize(DATA.masks[1]))
     coloured = (np.asarray(pictures[2]) != figures.GROUND).any(2)
@@ -232,6 +232,8 @@ def test_tiles_fill_the_picture(tile: int, margin: int, step: int) -> None:
     expected = (17 * (15 * scores.numpy()).round()).astype(np.uint8)  # in sixteen greys
     top, left = tiles[-1]
     assert np.array_equal(right[:top, :left, 0], expected[:top, :left])
+    rim = frames[-1][half - 1, width + 6 + half - 1 : width + 6 + half + 65]
+    assert (rim[:left] == figures.RIM).all()  # to the right of it the last tile's own frame
     undone = (frames[0][half : half + 48, width + 6 + half : width + 6 + half + 64] == figures.UNDONE).all(2)
     assert undone.sum() == 48 * 64 - min(output, 48) * min(output, 64)  # one tile alone is done
     left_part = frames[-1][half:top, half:left, 0]  # outside of the tile's own frame

@@ -52,11 +52,11 @@ def shares(seed: int) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    runs = [shares(seed) for seed in range(options.seeds)]
-    print("| network | " + " | ".join(f"seed {seed}" for seed in range(options.seeds)) + " |")
-    print("| --- " * (1 + options.seeds) + "|")
+    runs = [shares(seed) for seed in options.seeds]
+    print("| network | " + " | ".join(f"seed {seed}" for seed in options.seeds) + " |")
+    print("| --- " * (1 + len(runs)) + "|")
     for name in runs[0]:
         print(f"| {name} | " + " | ".join(f"{run[name]:.1%}" for run in runs) + " |")
 

@@ -171,6 +171,12 @@ UNET_OUTPUT_SIZE = Exercise(
             "Exercise: how large the output is (2 points)",
         ),
         Misconception(
+            "false_for_none",
+            lambda size, depth: unet_output_size(size, depth) or False,
+            "Where an input does not fit you returned False. The exercise asks for None there.",
+            "Exercise: how large the output is (2 points)",
+        ),
+        Misconception(
             "halves_with_a_slash",
             _as_floats,
             "Your numbers are right, but they are floats. `/` makes a float even of an even number; `//` keeps whole "
@@ -272,6 +278,13 @@ CENTRE_CROP = Exercise(
             _crop_from(lambda over: -(-over // 2)),
             "Your crop begins one pixel too late where the number of pixels to cut off is odd: its half is rounded "
             "down here.",
+            "Hand it across: crop and concatenate",
+        ),
+        Misconception(
+            "rounded_to_even",
+            _crop_from(lambda over: round(over / 2)),
+            "You used `round` on a half. Python rounds 1.5 and 2.5 both to 2, the even neighbour; here a half is "
+            "always rounded down.",
             "Hand it across: crop and concatenate",
         ),
         Misconception(
@@ -378,6 +391,9 @@ CROP_AND_CONCAT = Exercise(
         {"skip": draw_tensor(RandomDraw(0), (1, 2, 4, 7), 0, 99), "x": draw_tensor(RandomDraw(1), (1, 2, 2, 3), 0, 99)},
         {"skip": draw_tensor(RandomDraw(2), (2, 1, 3, 4), 0, 99), "x": draw_tensor(RandomDraw(3), (2, 3, 1, 2), 0, 99)},
         {"skip": draw_tensor(RandomDraw(4), (1, 2, 2, 4), 0, 99), "x": draw_tensor(RandomDraw(5), (1, 2, 2, 4), 0, 99)},
+        # fewer rows than columns are asked for: height and width exchanged do not fit
+        {"skip": draw_tensor(RandomDraw(6), (1, 1, 2, 5), 0, 99), "x": draw_tensor(RandomDraw(7), (1, 1, 2, 3), 0, 99)},
+        {"skip": draw_tensor(RandomDraw(8), (1, 2, 1, 5), 0, 99), "x": draw_tensor(RandomDraw(9), (1, 1, 1, 3), 0, 99)},
     ),
     misconceptions=(
         Misconception(
@@ -432,6 +448,18 @@ CROP_AND_CONCAT = Exercise(
             "height_for_width",
             _concatenated(lambda skip, x: (centre_crop(skip, x.shape[3], x.shape[2]), x)),
             "You exchanged height and width of the crop. The axes of a map are (N, C, H, W).",
+            "Hand it across: crop and concatenate",
+        ),
+        Misconception(
+            "height_for_both",
+            _concatenated(lambda skip, x: (centre_crop(skip, x.shape[2], x.shape[2]), x)),
+            "You gave the height for both. The width of the crop is that of `x`, its last axis.",
+            "Hand it across: crop and concatenate",
+        ),
+        Misconception(
+            "width_for_both",
+            _concatenated(lambda skip, x: (centre_crop(skip, x.shape[3], x.shape[3]), x)),
+            "You gave the width for both. The height of the crop is that of `x`, its third axis.",
             "Hand it across: crop and concatenate",
         ),
         Misconception(
@@ -532,6 +560,7 @@ def _bent_with(
     grid: Callable[[Tensor], Tensor] = lambda grid: grid,
     scale: Callable[[Tensor, int, int], Tensor] = lambda place, size, other: 2 * place / (size - 1) - 1,
     floats: bool = True,
+    whole: Callable[[Tensor], Tensor] = torch.round,
 ) -> Callable[..., tuple[Tensor, Tensor]]:
     """A bending with a mistake in it.
 
@@ -541,6 +570,7 @@ def _bent_with(
         grid: what becomes of the grid.
         scale: places along an axis, its length, the other axis' length -> the grid's numbers.
         floats: the mask is converted before it is looked up.
+        whole: how labels become whole numbers.
     """
 
     def wrong(image: Tensor, mask: Tensor, field: Tensor) -> tuple[Tensor, Tensor]:
@@ -553,7 +583,7 @@ def _bent_with(
             F.grid_sample(planes, places, mode, beyond, aligned)
             for planes, mode in ((image, image_mode), (marks, mask_mode))
         )
-        return bent, labels[:, 0].round().long()
+        return bent, whole(labels[:, 0]).long()
 
     return wrong
 
@@ -620,6 +650,15 @@ def _bend_example(seed: int, shape: tuple[int, int, int, int]) -> Case:
     }
 
 
+def _one_step() -> Case:
+    """Every pixel looks one row down and two columns to the left: whole pixels, no mixing."""
+    return {
+        "image": torch.tensor([[11.0, 12, 13, 14, 15], [21, 22, 23, 24, 25]])[None, None],
+        "mask": torch.tensor([[0, 0, 3, 3, 3], [1, 1, 255, 255, 1]])[None],
+        "field": torch.tensor([1.0, -2.0]).reshape(1, 2, 1, 1).repeat(1, 1, 2, 5),
+    }
+
+
 BEND = Exercise(
     name="bend",
     lesson=STEM,
@@ -632,6 +671,7 @@ BEND = Exercise(
     cases=_picture_and_field,
     compare=_same_bent,
     examples=(
+        _one_step(),
         _bend_example(0, (1, 2, 3, 5)),
         _bend_example(1, (2, 1, 3, 6)),
         _bend_example(2, (1, 1, 4, 4)),  # square: what exchanges the axes gives values here, and raises elsewhere
@@ -650,6 +690,13 @@ BEND = Exercise(
             _bent_with(mask_mode="bilinear"),
             "You interpolated the mask. Halfway between class 1 and class 3 lies class 2, which is not there: a label "
             "is taken from one pixel.",
+            "Few images: bend them",
+        ),
+        Misconception(
+            "mask_bilinear_cut_off",
+            _bent_with(mask_mode="bilinear", whole=torch.trunc),
+            "You interpolated the mask, and `.long()` cut the fractions off. Between class 1 and class 3 lies class 2 "
+            "then, which is not there: a label is taken from one pixel.",
             "Few images: bend them",
         ),
         Misconception(
@@ -845,13 +892,14 @@ def _weighted(
     product: bool = False,
     inside: bool = False,
     numbers_of: Callable[[list[int]], list[int]] = lambda cells: cells,
+    first: int = 0,
     second: int = 1,
 ) -> Callable[..., Tensor]:
     """A weight map with a mistake in it.
 
     Args:
         numbers_of: what the cells' numbers are taken for.
-        second: which of the sorted distances is d2.
+        first, second: which of the sorted distances is d1, and which d2.
         exponent: d1, d2, sigma -> what stands after the minus in the exponential.
         of_class: what becomes of the class weights.
         everywhere: the border term lies on the cells too.
@@ -868,12 +916,17 @@ def _weighted(
         maps = [(instances == cell) if inside else (instances != cell) for cell in cells]
         distances = torch.stack([torch.from_numpy(distance_transform_edt(m)) for m in maps])
         ordered = distances.sort(dim=0).values
-        d1, d2 = ordered[0], ordered[second]
+        d1, d2 = ordered[first], ordered[second]
         border = w0 * torch.exp(-exponent(d1, d2, sigma))
         border = border if everywhere else border * (instances == 0)
         return (weights * border if product else weights + border).float()
 
     return wrong
+
+
+def _border_for_the_class(instances: Tensor, w0: float, sigma: float, class_weights: tuple[float, float]) -> Tensor:
+    several = len(instances[instances > 0].unique()) > 1
+    return weight_map(instances, w0, sigma, (0.0 if several else class_weights[0], class_weights[1]))
 
 
 def _unguarded(second: Callable[[Tensor], Tensor], none_seen: bool) -> Callable[..., Tensor]:
@@ -946,7 +999,7 @@ WEIGHT_MAP = Exercise(
             "border_on_cells",
             _weighted(everywhere=True),
             "You added the border term inside the cells as well. d1 is 0 there, so their rims too would count more, as "
-            "cell, and the cells would grow towards each other. It belongs to the background.",
+            "cell. Here it belongs to the background.",
             "Touching cells: a weight for each pixel",
         ),
         Misconception(
@@ -971,7 +1024,7 @@ WEIGHT_MAP = Exercise(
         Misconception(
             "sigma_not_squared",
             _weighted(lambda d1, d2, sigma: (d1 + d2) ** 2 / (2 * sigma)),
-            "In the exponent stands sigma, not its square.",
+            "You divided by 2 sigma; equation 2 has 2 sigma squared.",
             "Touching cells: a weight for each pixel",
         ),
         Misconception(
@@ -1010,6 +1063,30 @@ WEIGHT_MAP = Exercise(
             "farthest_for_second",
             _weighted(second=-1),
             "Where there are more than two cells, you took the farthest for the second nearest.",
+            "Touching cells: a weight for each pixel",
+        ),
+        Misconception(
+            "two_farthest",
+            _weighted(first=-2, second=-1),
+            "Where there are more than two cells, you took the two farthest. Sorted, the nearest come first.",
+            "Touching cells: a weight for each pixel",
+        ),
+        Misconception(
+            "minus_forgotten",
+            _weighted(lambda d1, d2, sigma: -((d1 + d2) ** 2) / (2 * sigma**2)),
+            "The minus in the exponent is missing: your term grows with the distance.",
+            "Touching cells: a weight for each pixel",
+        ),
+        Misconception(
+            "w0_forgotten",
+            lambda instances, w0, sigma, class_weights: weight_map(instances, 1.0, sigma, class_weights),
+            "Your border term is never above 1: w0 is missing.",
+            "Touching cells: a weight for each pixel",
+        ),
+        Misconception(
+            "border_for_the_class",
+            _border_for_the_class,
+            "On background you have the border term in place of the class weight. The two are added.",
             "Touching cells: a weight for each pixel",
         ),
         Misconception(
@@ -1284,6 +1361,21 @@ def _border_for_each_tile(network: Network, image: Tensor, tile: int, margin: in
     return torch.cat(rows, dim=2)
 
 
+def _last_shifted_back(network: Network, image: Tensor, tile: int, margin: int, step: int) -> Tensor:
+    """Half the margin all around, and tiles that would leave the enlarged image moved back into it."""
+    height, width = image.shape[2:]
+    output, half = tile - margin, margin // 2
+    padded = F.pad(image, (half, half, half, half), mode="reflect")
+    scores = image.new_zeros(0)
+    for top in (min(row, height - output) for row in range(0, height, step)):
+        for left in (min(column, width - output) for column in range(0, width, step)):
+            found = network(padded[:, :, top : top + tile, left : left + tile])
+            if not len(scores):
+                scores = found.new_zeros(len(image), found.shape[1], height, width)
+            scores[:, :, top : top + output, left : left + output] = found
+    return scores
+
+
 PREDICT_IN_TILES = Exercise(
     name="predict_in_tiles",
     lesson=STEM,
@@ -1301,7 +1393,7 @@ PREDICT_IN_TILES = Exercise(
         Misconception(
             "zeros_around",
             _tiled_with("zeros"),
-            "You put zeros around the image. The network has never seen such an edge: mirror the image.",
+            "You put zeros around the image. This network has seen none in training: mirror the image.",
             "Tile by tile, with a mirrored border",
         ),
         Misconception(
@@ -1321,7 +1413,7 @@ PREDICT_IN_TILES = Exercise(
             "written_too_early",
             _tiled_with(corner=1),
             "You wrote each output too far up and to the left, by the width of the border. The first pixel of the "
-            "output belongs to the middle of the tile, and the border was added before the image's first pixel.",
+            "output lies half the margin inside the tile, and so wide is the border before the image's first pixel.",
             "Tile by tile, with a mirrored border",
         ),
         Misconception(
@@ -1351,6 +1443,20 @@ PREDICT_IN_TILES = Exercise(
             "Your last tiles are cut short: they end beyond the mirrored image. Where does the last tile end? At the "
             "bottom and at the right, half the margin is not always enough. (F.pad wants left, right, top, bottom.)",
             "How far the last tile reaches",
+        ),
+        Misconception(
+            "last_shifted_back",
+            _last_shifted_back,
+            "You moved the last tiles back, so that they end with the image. They no longer begin at a multiple of the "
+            "network's stride then, and the poolings pair up other pixels. Make the mirrored border wider at the end.",
+            "How far the last tile reaches",
+        ),
+        Misconception(
+            "border_only_at_the_end",
+            _joined_with(lambda half, beyond: (0, half + beyond, 0, half + beyond)),
+            "You put the border at the bottom and at the right only. Then the first output pixel is half the margin "
+            "inside the image: half the margin goes before row 0 and column 0 as well.",
+            "Tile by tile, with a mirrored border",
         ),
         Misconception(
             "whole_margin_before",

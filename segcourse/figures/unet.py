@@ -32,6 +32,8 @@ SHADES = np.array(
 GROUND: Bytes = np.array((45, 52, 66), np.uint8)
 UNDONE: Bytes = np.array((196, 214, 232), np.uint8)
 """Where a tile's scores are still to come: a pale blue, which no probability has."""
+RIM: Bytes = np.array((120, 120, 120), np.uint8)
+"""Of the picture that tiles fill: a probability of 1 is as white as the page."""
 INPUT, OUTPUT = ((213, 94, 0), (0, 114, 178))
 """What a tile's input and its output are framed in: vermilion and blue of OKABE_ITO."""
 
@@ -121,7 +123,7 @@ def cells_figure(data: CellSet, index: int) -> Figure:
     panels: dict[str, Tensor | Bytes] = {
         "image": image[0],
         "mask: cell or background": data.colourize(mask),
-        f"instances: {len(instances.unique()) - 1} cells": instance_colours(instances),
+        f"instances: {len(instances.unique()) - 1} cells, colours repeat": instance_colours(instances),
     }
     for axes, (title, picture) in zip(figure.subplots(1, 3), panels.items()):
         _picture(axes, picture, title)
@@ -359,7 +361,7 @@ def bent_figure(
     axes = figure.subplots(2, 3).ravel()
     _picture(axes[0], image, "image")
     _picture(axes[1], data.colourize(mask), "its mask")
-    _picture(axes[2], image, "where pixels look, true length")
+    _picture(axes[2], image, "arrow: from an output pixel\nto where it looks, true length")
     rows, columns = np.mgrid[8 : height : height // 8, 8 : width : width // 8]
     down, right = field.cpu().numpy()[:, rows, columns]
     axes[2].quiver(
@@ -408,6 +410,7 @@ def tile_frames(image: Tensor, scores: Tensor, tile: int, margin: int, step: int
     real[half : half + height, half : half + width] = True
     left[~real] = left[~real] // 2 + 96  # what is mirrored is paler
     right = np.full_like(left, 255)
+    right[max(half - 1, 0) : half + height + 1, max(half - 1, 0) : half + width + 1] = RIM
     right[half : half + height, half : half + width] = UNDONE
     heat = _shades(scores)
     frames = []

@@ -250,6 +250,14 @@ def test_a_size_that_is_no_number_is_told_in_words():
         assert words in judged(sizes, answer, 0).failure.mismatch.says
 
 
+def test_a_bent_case_that_fails_is_a_simple_one():
+    """The first example moves everything by whole pixels: what is shown can be checked by eye."""
+    verdict = judged(EXERCISES["bend"], lambda image, mask, field: (image, mask), 0)
+    field = verdict.failure.case["field"]
+    assert all(len(channel.unique()) == 1 for channel in field[0])
+    assert torch.equal(field, field.round())
+
+
 def test_labels_are_int64():
     def short(image, mask, field):
         bent, labels = EXERCISES["bend"].reference(image, mask, field)
