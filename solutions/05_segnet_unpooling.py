@@ -557,8 +557,8 @@ print(f"IoU below 0.1 with both networks: {len(low)} of {len(most)} classes, tog
 
 # %% [markdown]
 # Compare the outlines, where sky, building and road meet: how straight are they, and how far from those of the mask? Do
-# not look for small things: after so short a training both networks know the large classes alone. More than half of the
-# classes are still below an IoU of 0.1 with both.
+# not look for small things: after so short a training both networks know little but the large classes. More than half
+# of the classes are still below an IoU of 0.1 with both.
 #
 # ## Inside the trained network
 #
