@@ -23,6 +23,7 @@ LESSONS = (
     "05_segnet_unpooling",
     "06_unet",
     "08_depthwise_cost",
+    "09_metrics",
 )
 """The notebooks' stems, in order; a lesson's module in here is its stem without the number."""
 

@@ -1,0 +1,1270 @@
+"""The exercises of lesson 09."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from segcourse import losses, metrics
+from segcourse.exercises import Lesson
+from segcourse.exercises.compare import Mismatch, describe_type
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, RandomDraw, draw_tensor, varied
+from segcourse.exercises.quiz import Option, Question
+from segcourse.void import VOID
+
+STEM = "09_metrics"
+Batches = list[tuple[Tensor, Tensor]]
+
+
+# --- confusion_matrix -------------------------------------------------------------------------------------
+
+
+def confusion_matrix(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    """Return how many pixels of each class were labelled as each class."""
+    pairs = target.flatten() * classes + prediction.flatten()
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+STEPS = 2000
+"""So many lines of an answer may run on a case: plenty for a loop over classes, too few for one over pixels."""
+
+
+class LoopOverPixelsError(RuntimeError):
+    """An answer takes so many steps that it must be going from pixel to pixel."""
+
+
+def _without_pixel_loops(answer: Callable[..., Any], case: Case) -> Any:
+    """Call the answer, and stop it when it has run too many lines of its own file."""
+    file = getattr(getattr(answer, "__code__", None), "co_filename", None)
+    steps = 0
+
+    def count(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal steps
+        if frame.f_code.co_filename != file:
+            return None
+        steps += 1
+        if steps > STEPS:
+            raise LoopOverPixelsError(f"{STEPS} steps for {case['target'].numel()} pixels: no loop over pixels here")
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count if file else before)
+    try:
+        return answer(*case.values())
+    finally:
+        sys.settrace(before)
+
+
+def _labels(draw: Draw, shape: tuple[int, ...], classes: int) -> tuple[Tensor, Tensor]:
+    """Predictions and targets, of which about half agree; some classes may be in neither."""
+    value = varied(draw)
+    used = [c for c in range(classes) if c == 0 or value.integer(0, 3)]
+    target = [value.choice(used) for _ in range(math.prod(shape))]
+    prediction = [t if value.integer(0, 1) else value.integer(0, classes - 1) for t in target]
+    return torch.tensor(prediction).reshape(shape), torch.tensor(target).reshape(shape)
+
+
+def _two_label_maps(draw: Draw) -> Case:
+    classes = draw.integer(2, 5)
+    height, width = draw.integer(1, 4), draw.integer(1, 5)
+    prediction, target = _labels(draw, (draw.integer(1, 3), height, width + (width == height)), classes)
+    return {"prediction": prediction, "target": target, "classes": classes}
+
+
+def _counted_class_by_class(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    rows = [[((target == t) & (prediction == p)).sum() for p in range(classes)] for t in range(classes)]
+    return torch.tensor(rows)
+
+
+def _added_once(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    counts[target, prediction] += 1
+    return counts
+
+
+def _pixel_by_pixel(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    for t, p in zip(target.flatten().tolist(), prediction.flatten().tolist()):
+        counts[t, p] += 1
+    return counts
+
+
+def _pairs_without_a_number_each(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    sums = target.flatten() + prediction.flatten()
+    return torch.bincount(sums, minlength=classes**2)[: classes**2].reshape(classes, classes)
+
+
+def _no_minlength(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    return torch.bincount(target.flatten() * classes + prediction.flatten()).reshape(classes, classes)
+
+
+def _shares_of_rows(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    counts = confusion_matrix(prediction, target, classes)
+    return counts / counts.sum(1, keepdim=True)
+
+
+def _example(seed: int, shape: tuple[int, ...], classes: int) -> Case:
+    prediction, target = _labels(RandomDraw(seed), shape, classes)
+    return {"prediction": prediction, "target": target, "classes": classes}
+
+
+CONFUSION_MATRIX = Exercise(
+    name="confusion_matrix",
+    lesson=STEM,
+    title="The confusion matrix",
+    points=2,
+    minutes=9,
+    difficulty=1,
+    reference=confusion_matrix,
+    oracle=_counted_class_by_class,
+    cases=_two_label_maps,
+    examples=(
+        {
+            "prediction": torch.tensor([[[0, 0, 1, 2], [0, 1, 1, 1]]]),
+            "target": torch.tensor([[[0, 0, 0, 0], [0, 1, 1, 2]]]),
+            "classes": 3,
+        },
+        _example(0, (2, 40, 60), 4),
+    ),
+    drive=_without_pixel_loops,
+    runs=30,
+    misconceptions=(
+        Misconception(
+            "rows_and_columns_exchanged",
+            lambda prediction, target, classes: confusion_matrix(target, prediction, classes),
+            "You exchanged rows and columns. A row belongs to what the pixels are, a column to what they were taken "
+            "for: which of the two is multiplied by the number of classes?",
+            "One table",
+        ),
+        Misconception(
+            "adds_once",
+            _added_once,
+            "Each pair was counted once at most. `counts[target, prediction] += 1` reads, adds and writes all places "
+            "together; a place that is named twice is written twice with the same number.",
+            "How to count without a loop",
+        ),
+        Misconception(
+            "pixel_by_pixel",
+            _pixel_by_pixel,
+            "Your counts are right, but you go from pixel to pixel. A data set has a hundred million of them: give "
+            "each pair of labels a number, and count all numbers at once.",
+            "How to count without a loop",
+        ),
+        Misconception(
+            "pairs_collide",
+            _pairs_without_a_number_each,
+            "Different pairs got the same number: taken for 1 while it is 0, and taken for 0 while it is 1, both "
+            "come to 1. Each pair needs a number of its own.",
+            "How to count without a loop",
+        ),
+        Misconception(
+            "no_minlength",
+            _no_minlength,
+            "Where the last pairs do not occur, `bincount` returns too few numbers, and they do not fill the table. "
+            "It can be told how many to return at least.",
+            "How to count without a loop",
+        ),
+        Misconception(
+            "only_right_ones",
+            lambda prediction, target, classes: confusion_matrix(prediction, target, classes).diag().diag(),
+            "You counted the pixels that are right. The others belong into the table too: they tell what was taken "
+            "for what.",
+            "One table",
+        ),
+        Misconception(
+            "first_image_only",
+            lambda prediction, target, classes: confusion_matrix(prediction[0], target[0], classes),
+            "You counted the first image alone. All N images of the batch go into one table.",
+            "Exercise: the confusion matrix (2 points)",
+        ),
+        Misconception(
+            "shares_of_rows",
+            _shares_of_rows,
+            "You divided each row by its sum. That is a picture of the table, not the table: shares of two batches "
+            "cannot be added up, counts can.",
+            "One table",
+        ),
+        Misconception(
+            "as_floats",
+            lambda prediction, target, classes: confusion_matrix(prediction, target, classes).float(),
+            "Your numbers are right, but they are float32. A float32 counts to 16,777,216, and adding 1 then changes "
+            "nothing; a data set has more pixels. Keep counts whole.",
+            "How to count without a loop",
+        ),
+    ),
+    hints=(
+        "A pixel is a pair: what it is, what it was taken for. With C classes there are C times C pairs. How can a "
+        "pair become one number, a different one for each?",
+        "The number of a place in a table of C columns is row times C plus column. `torch.bincount` counts how often "
+        "each number occurs in a tensor with one axis; tell it how many numbers there are at least, and reshape.",
+        "pairs = target.flatten() * classes + ..., then torch.bincount(pairs, minlength=...).reshape(classes, classes)",
+    ),
+    property="row t, column p holds the number of pixels that are t and were labelled p; all entries add up to N H W.",
+)
+
+
+# --- region_metrics ---------------------------------------------------------------------------------------
+
+
+def region_metrics(counts: Tensor) -> dict[str, float]:
+    """Return the four metrics of Long et al. from a confusion matrix."""
+    right, target, predicted = counts.diagonal(), counts.sum(1), counts.sum(0)
+    iou = right / (target + predicted - right)  # nan, from 0/0, for a class that is in neither
+    return {
+        "accuracy": float(right.sum() / counts.sum()),
+        "mean accuracy": float((right / target).nanmean()),
+        "mean IoU": float(iou.nanmean()),
+        "frequency-weighted IoU": float((target * iou).nansum() / counts.sum()),
+    }
+
+
+def _table(draw: Draw) -> Case:
+    """Counts with more on the diagonal; a class may be absent, or only be predicted."""
+    classes = draw.choice((3, 2, 3, 2, 4, 3, 5))
+    counts = draw_tensor(draw, (classes, classes), 0, 9).long()
+    counts += draw_tensor(draw, (classes, classes), 3, 40).long() * torch.eye(classes, dtype=torch.int64)
+    fate, which = draw.choice(("none", "none", "absent", "only predicted")), draw.integer(0, classes - 1)
+    if fate != "none":
+        counts[which] = 0
+    if fate == "absent":
+        counts[:, which] = 0
+    elif fate == "only predicted":
+        counts[(which + 1) % classes, which] += 2
+    return {"counts": counts}
+
+
+def _metrics_of_the_course(counts: Tensor) -> dict[str, float]:
+    matrix = metrics.ConfusionMatrix(len(counts))
+    matrix.counts = counts
+    return {
+        "accuracy": matrix.accuracy,
+        "mean accuracy": matrix.mean_accuracy,
+        "mean IoU": matrix.mean_iou,
+        "frequency-weighted IoU": matrix.frequency_weighted_iou,
+    }
+
+
+def _metrics_with(**changed: Callable[[Tensor, Tensor, Tensor], Any]) -> Callable[[Tensor], dict[str, float]]:
+    """The metrics with mistakes in some of them, each from (right, target, predicted) of the classes as doubles."""
+
+    def wrong(counts: Tensor) -> dict[str, float]:
+        counts = counts.double()
+        parts = counts.diagonal(), counts.sum(1), counts.sum(0)
+        found = _metrics_of_the_course(counts.long())
+        return found | {name.replace("_", " ").replace("fw", "frequency-weighted"): float(change(*parts))
+                        for name, change in changed.items()}  # fmt: skip
+
+    return wrong
+
+
+def _union(right: Tensor, target: Tensor, predicted: Tensor) -> Tensor:
+    return target + predicted - right
+
+
+def _weighted(iou: Tensor, weights: Tensor) -> Tensor:
+    return (weights * iou).nansum() / weights.sum()
+
+
+REGION_METRICS = Exercise(
+    name="region_metrics",
+    lesson=STEM,
+    title="Four metrics from one table",
+    points=2,
+    minutes=10,
+    difficulty=2,
+    reference=region_metrics,
+    oracle=_metrics_of_the_course,
+    cases=_table,
+    examples=(
+        {"counts": torch.tensor([[3, 1, 1], [0, 2, 0], [0, 1, 0]])},
+        {"counts": torch.tensor([[90, 0, 3], [0, 0, 0], [2, 0, 5]])},  # class 1 is absent
+        {"counts": torch.tensor([[20, 4, 0], [3, 9, 5], [0, 0, 0]])},  # class 2 is only predicted
+        {"counts": torch.tensor([[7, 2], [4, 1]])},
+    ),
+    misconceptions=(
+        Misconception(
+            "union_counts_twice",
+            _metrics_with(
+                mean_IoU=lambda r, t, p: (r / (t + p)).nanmean(), fw_IoU=lambda r, t, p: _weighted(r / (t + p), t)
+            ),
+            "Your union counts the pixels that both have twice: they are in the row's sum and in the column's sum.",
+            "What the table says",
+        ),
+        Misconception(
+            "dice_for_iou",
+            _metrics_with(
+                mean_IoU=lambda r, t, p: (2 * r / (t + p)).nanmean(),
+                fw_IoU=lambda r, t, p: _weighted(2 * r / (t + p), t),
+            ),
+            "What you compute for a class is the Dice coefficient: twice the intersection over the sum of the two "
+            "sizes. IoU divides the intersection by the union.",
+            "What the table says",
+        ),
+        Misconception(
+            "recall_for_iou",
+            _metrics_with(mean_IoU=lambda r, t, p: (r / t).nanmean(), fw_IoU=lambda r, t, p: _weighted(r / t, t)),
+            "In the IoU you divided by the pixels of the class alone. The union also holds those that were wrongly "
+            "taken for it.",
+            "What the table says",
+        ),
+        Misconception(
+            "rows_for_columns",
+            _metrics_with(
+                mean_accuracy=lambda r, t, p: (r / p).nanmean(),
+                fw_IoU=lambda r, t, p: _weighted(r / _union(r, t, p), p),
+            ),
+            "You exchanged rows and columns. The accuracy of a class and its frequency are about the pixels that *are* "
+            "of the class: along which axis are they added up?",
+            "One table",
+        ),
+        Misconception(
+            "precision_for_accuracy",
+            _metrics_with(mean_accuracy=lambda r, t, p: (r / p).nanmean()),
+            "For the accuracy of a class you divided by what was *taken for* it: that share is called precision. The "
+            "accuracy of a class is a share of the pixels that *are* of the class.",
+            "What the table says",
+        ),
+        Misconception(
+            "weights_by_prediction",
+            _metrics_with(fw_IoU=lambda r, t, p: _weighted(r / _union(r, t, p), p)),
+            "Your weights are the shares of the predictions. A class is as frequent as it is in the targets; otherwise "
+            "a network could choose what it is measured by.",
+            "What the table says",
+        ),
+        Misconception(
+            "absent_as_zero",
+            _metrics_with(
+                mean_IoU=lambda r, t, p: (r / _union(r, t, p)).nan_to_num(0).mean(),
+                mean_accuracy=lambda r, t, p: (r / t).nan_to_num(0).mean(),
+            ),
+            "A class that is not there counts as 0 in your means. Nothing was done wrong there: 0/0 is left out here.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "absent_as_one",
+            _metrics_with(
+                mean_IoU=lambda r, t, p: (r / _union(r, t, p)).nan_to_num(1).mean(),
+                mean_accuracy=lambda r, t, p: (r / t).nan_to_num(1).mean(),
+            ),
+            "A class that is not there counts as 1 in your means: a present for every class that an image does not "
+            "have. 0/0 is left out here.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "only_targets_classes",
+            _metrics_with(mean_IoU=lambda r, t, p: (r / _union(r, t, p))[t > 0].mean()),
+            "You left out every class that the targets do not have, from the mean IoU too. A class that was predicted "
+            "and is not there is no 0/0: its union holds pixels, its intersection none.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "nan_in_the_mean",
+            _metrics_with(
+                mean_IoU=lambda r, t, p: (r / _union(r, t, p)).mean(),
+                mean_accuracy=lambda r, t, p: (r / t).mean(),
+                fw_IoU=lambda r, t, p: (t * r / _union(r, t, p)).sum() / t.sum(),
+            ),
+            "Where a class is not there you divide 0 by 0. That is nan, and one nan makes the whole mean nan.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "accuracies_exchanged",
+            _metrics_with(accuracy=lambda r, t, p: (r / t).nanmean(), mean_accuracy=lambda r, t, p: r.sum() / t.sum()),
+            "You exchanged the two accuracies. One is a share of all pixels; the other is a mean over classes, each "
+            "with the same weight.",
+            "What the table says",
+        ),
+        Misconception(
+            "weights_not_shares",
+            _metrics_with(fw_IoU=lambda r, t, p: (t * r / _union(r, t, p)).nansum() / len(r)),
+            "You weighted by numbers of pixels and divided by the number of classes. The weights of a mean add up to "
+            "1: they are shares of all pixels.",
+            "What the table says",
+        ),
+    ),
+    hints=(
+        "Three numbers of each class are enough for everything: how many of its pixels are right, how many it has, "
+        "how many were taken for it. Where do they stand in the table?",
+        "The diagonal, the sums of the rows, the sums of the columns: three tensors of C numbers. A union is the one "
+        "sum plus the other, less what both hold. `nanmean` and `nansum` leave nan out.",
+        "right, target, predicted = counts.diagonal(), counts.sum(1), counts.sum(0); iou = right / (... - right); then "
+        "float(right.sum() / ...), float((right / target).nanmean()), float(iou.nanmean()), a weighted sum of iou",
+    ),
+    property="all four lie between 0 and 1; classes with 0/0 are in no mean; the weights are the classes' shares "
+    "of the target pixels.",
+)
+
+
+# --- dice_from_iou ----------------------------------------------------------------------------------------
+
+
+def dice_from_iou(iou: Tensor) -> Tensor:
+    """Return the Dice coefficients that belong to values of IoU."""
+    return 2 * iou / (1 + iou)
+
+
+def _shares(draw: Draw) -> Case:
+    shape = (draw.integer(1, 5),) if draw.integer(0, 1) else (draw.integer(1, 3), draw.integer(4, 5))
+    iou = draw_tensor(draw, shape, 0, 20) / 20
+    if draw.integer(0, 4) == 4:
+        iou = iou.double()
+    if draw.integer(0, 2) == 2:
+        iou[..., 0] = math.nan
+    return {"iou": iou}
+
+
+def _dice_of_sets(iou: Tensor) -> Tensor:
+    """Two sets whose union has 1 in all: the intersection is then the IoU, and the sizes add up to 1 + IoU."""
+    union, both = torch.ones_like(iou), iou
+    return both / ((union + both) / 2)
+
+
+DICE_FROM_IOU = Exercise(
+    name="dice_from_iou",
+    lesson=STEM,
+    title="Dice from IoU",
+    points=1,
+    minutes=5,
+    difficulty=1,
+    reference=dice_from_iou,
+    oracle=_dice_of_sets,
+    cases=_shares,
+    examples=({"iou": torch.tensor([0.0, 0.25, 0.6, 1.0])}, {"iou": torch.tensor([[0.5], [math.nan], [0.1]])}),
+    misconceptions=(
+        Misconception(
+            "dice_is_iou",
+            lambda iou: iou.clone(),
+            "You returned the IoU itself. The two agree at 0 and at 1 only: in between, Dice is larger.",
+            "Dice",
+        ),
+        Misconception(
+            "the_other_way",
+            lambda iou: iou / (2 - iou),
+            "That is the IoU that belongs to a Dice coefficient: the other way round. Which of the two is the larger?",
+            "Dice",
+        ),
+        Misconception(
+            "twice_iou",
+            lambda iou: 2 * iou,
+            "You doubled the intersection and left the union as it is. Dice divides by the sum of the two sizes, and a "
+            "share cannot be larger than 1.",
+            "Dice",
+        ),
+        Misconception(
+            "minus_in_the_denominator",
+            lambda iou: 2 * iou / (1 - iou),
+            "Your denominator is the union *less* the intersection. The two sizes together count the intersection "
+            "once more than the union does.",
+            "Dice",
+        ),
+        Misconception(
+            "no_factor",
+            lambda iou: iou / (1 + iou),
+            "You forgot the 2: for two equal masks your Dice coefficient is one half.",
+            "Dice",
+        ),
+        Misconception(
+            "of_the_mean",
+            lambda iou: 2 * iou.nanmean() / (1 + iou.nanmean()),
+            "You took the mean first. Each IoU has a Dice coefficient of its own; the answer has the input's shape.",
+            "Exercise: Dice from IoU (1 point)",
+        ),
+    ),
+    hints=(
+        "Call the intersection I and the union U. How large are the two masks together, in I and U?",
+        "The two sizes add up to U + I, so that Dice is 2 I over U + I. Divide the numerator and the denominator by U.",
+        "numerator: 2 times iou; denominator: 1 plus ...",
+    ),
+    property="0 stays 0, 1 stays 1, nan stays nan, all between grows; the shape is the input's.",
+)
+
+
+# --- data_set_iou -----------------------------------------------------------------------------------------
+
+
+def data_set_iou(batches: Batches) -> float:
+    """Return the mean IoU over a data set that comes in batches."""
+    counts: Any = 0
+    for scores, target in batches:
+        known = target != 255
+        counts = counts + confusion_matrix(scores.argmax(1)[known], target[known], scores.shape[1])
+    right = counts.diagonal()
+    return float((right / (counts.sum(0) + counts.sum(1) - right)).nanmean())
+
+
+def _scored_images(draw: Draw) -> Case:
+    """Scores without ties, targets with void; a class may be in neither, or only be predicted."""
+    classes, images = draw.integer(3, 4), draw.integer(2, 5)
+    height, width = draw.integer(2, 3), draw.integer(4, 6)
+    images += images == classes
+    generator = torch.Generator().manual_seed(draw.integer(0, 9999))
+    shape = (images, height, width)
+    scores = torch.rand(images, classes, height, width, generator=generator).argsort(1).float()
+    target = torch.randint(classes, shape, generator=generator)
+    right = torch.rand(shape, generator=generator) < 0.5
+    scores += 10 * F.one_hot(target, classes).permute(0, 3, 1, 2) * right[:, None]
+    fate, which = draw.choice(("none", "absent", "only predicted")), draw.integer(0, classes - 1)
+    if fate != "none":
+        target[target == which] = (which + 1) % classes
+    if fate == "absent":
+        scores[:, which] -= 20
+    target[torch.rand(shape, generator=generator) < 0.2] = VOID
+    target[:, 0, 0] = torch.arange(images) % classes  # a pixel of each image is known
+    if fate != "none":
+        target[target == which] = (which + 1) % classes
+    return {"scores": scores, "target": target, "batch_size": draw.integer(1, 3)}
+
+
+def _drive_batches(answer: Callable[..., Any], case: Case) -> Any:
+    """Cut the images into batches; the last one may be smaller."""
+    return answer(list(zip(case["scores"].split(case["batch_size"]), case["target"].split(case["batch_size"]))))
+
+
+def _by_the_courses_matrix(batches: Batches) -> float:
+    matrix = metrics.ConfusionMatrix(batches[0][0].shape[1])
+    for scores, target in batches:
+        matrix.add(scores.argmax(1), target)
+    return matrix.mean_iou
+
+
+def _data_set_with(
+    mean: Callable[[Tensor], Tensor] = torch.nanmean,
+    void: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] = lambda p, t, classes: (p[t != VOID], t[t != VOID]),
+    pieces: Callable[[Batches], list[Batches]] = lambda batches: [batches],
+) -> Callable[[Batches], float]:
+    """A mistake in the data set's IoU.
+
+    Args:
+        mean: how the classes' IoU (C,), nan where absent, become a number.
+        void: (prediction, target, classes) -> what is counted of them.
+        pieces: the parts of the data set that have a mean IoU each, whose mean is returned.
+    """
+
+    def wrong(batches: Batches) -> float:
+        values = []
+        for piece in pieces(batches):
+            classes = piece[0][0].shape[1]
+            pairs = [void(scores.argmax(1), target, classes) for scores, target in piece]
+            prediction, target = (torch.cat([pair[i].flatten() for pair in pairs]) for i in (0, 1))
+            both, either = (
+                torch.stack([how(prediction == c, target == c).sum() for c in range(classes)]).double()
+                for how in (torch.logical_and, torch.logical_or)
+            )
+            values.append(float(mean(both / either)))
+        return float(np.nanmean(values))
+
+    return wrong
+
+
+def _each_image(batches: Batches) -> list[Batches]:
+    return [[(s[None], t[None])] for scores, target in batches for s, t in zip(scores, target)]
+
+
+def _right_over_known(batches: Batches) -> float:
+    prediction = torch.cat([scores.argmax(1) for scores, _ in batches])
+    target = torch.cat([target for _, target in batches])
+    return float((prediction == target)[target != VOID].double().mean())
+
+
+def _argmax_of_images(batches: Batches) -> float:
+    found: Any = 0
+    for scores, target in batches:
+        known = target != VOID
+        found = found + confusion_matrix(scores.argmax(0)[known], target[known], scores.shape[1])
+    return _mean_iou(found)
+
+
+def _argmax_of_rows_class_by_class(batches: Batches) -> float:
+    for scores, target in batches:
+        _ = (scores.argmax(2) == 0) & (target == 0)
+    return 0.0
+
+
+def _mean_iou(counts: Tensor) -> float:
+    right = counts.diagonal()
+    return float((right / (counts.sum(0) + counts.sum(1) - right)).nanmean())
+
+
+def _only_those_of_targets(batches: Batches) -> float:
+    target = torch.cat([target.flatten() for _, target in batches])
+
+    def mean(iou: Tensor) -> Tensor:
+        return iou[target[target != VOID].unique()].mean()
+
+    return _data_set_with(mean=mean)(batches)
+
+
+DATA_SET_IOU = Exercise(
+    name="data_set_iou",
+    lesson=STEM,
+    title="Mean IoU of a data set",
+    points=2,
+    minutes=10,
+    difficulty=2,
+    reference=data_set_iou,
+    oracle=_by_the_courses_matrix,
+    cases=_scored_images,
+    drive=_drive_batches,
+    runs=30,
+    misconceptions=(
+        Misconception(
+            "mean_of_images",
+            _data_set_with(pieces=_each_image),
+            "You took the mean of the images' mean IoU. An image with two pixels of a class then weighs as much for "
+            "it as one with two thousand: count first, over all images, and divide once.",
+            "Images or the data set",
+        ),
+        Misconception(
+            "mean_of_batches",
+            _data_set_with(pieces=lambda batches: [[batch] for batch in batches]),
+            "You took the mean of the batches' mean IoU. It changes with the size of the batches. Add up the counts, "
+            "and divide once.",
+            "Images or the data set",
+        ),
+        Misconception(
+            "last_batch_only",
+            _data_set_with(pieces=lambda batches: [batches[-1:]]),
+            "Only the last batch is in your counts. Those of each batch are added to the ones before.",
+            "Images or the data set",
+        ),
+        Misconception(
+            "void_in_the_union",
+            _data_set_with(void=lambda p, t, classes: (p, t)),
+            "Void pixels are in your unions: whatever is predicted there counts as a mistake. Nobody knows what these "
+            "pixels are; take them out of the prediction and of the target.",
+            "Void",
+        ),
+        Misconception(
+            "void_is_class_0",
+            _data_set_with(void=lambda p, t, classes: (p, t.where(t != VOID, 0))),
+            "You made void a pixel of class 0. It is none of the classes.",
+            "Void",
+        ),
+        Misconception(
+            "void_is_the_last_class",
+            _data_set_with(void=lambda p, t, classes: (p, t.clamp(max=classes - 1))),
+            "You made void a pixel of the last class. It is none of the classes.",
+            "Void",
+        ),
+        Misconception(
+            "absent_as_zero",
+            _data_set_with(mean=lambda iou: iou.nan_to_num(0).mean()),
+            "A class that is neither in the targets nor in the predictions counts as 0 in your mean. Leave it out.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "absent_as_one",
+            _data_set_with(mean=lambda iou: iou.nan_to_num(1).mean()),
+            "A class that is neither in the targets nor in the predictions counts as 1 in your mean. Leave it out.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "nan_in_the_mean",
+            _data_set_with(mean=lambda iou: iou.mean()),
+            "For a class that is in neither you divide 0 by 0, and one nan makes the whole mean nan.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "only_targets_classes",
+            _only_those_of_targets,
+            "Your mean is over the classes of the targets. A class that was predicted and is not there has an IoU too: "
+            "0 of some pixels.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "argmax_over_the_wrong_axis",
+            _argmax_of_images,
+            "Your labels have not the targets' shape: the argmax goes over another axis than the classes'. Scores are "
+            "(N, C, H, W).",
+            "Exercise: mean IoU of a data set (2 points)",
+        ),
+        Misconception(
+            "classes_along_the_wrong_axis",
+            _argmax_of_rows_class_by_class,
+            "Your labels do not have the targets' shape: over which axis of (N, C, H, W) does the argmax go, and which "
+            "one is left out?",
+            "Exercise: mean IoU of a data set (2 points)",
+        ),
+        Misconception(
+            "accuracy",
+            _right_over_known,
+            "That is the accuracy: the share of known pixels that are right. IoU is computed class by class.",
+            "What the table says",
+        ),
+    ),
+    hints=(
+        "Which of your functions counts, and what do its counts of two batches have to do with those of both together?",
+        "For each batch: labels by argmax over the classes, keep the pixels whose target is not 255, count, and add "
+        "to the counts so far. After the last batch: the IoU of each class, and the mean without nan.",
+        "known = target != 255; counts = counts + confusion_matrix(labels[known], target[known], classes); after the "
+        "loop, (right / (rows + columns - right)).nanmean()",
+    ),
+    property="the counts of all known pixels of all batches make one table; its IoU, where not 0/0, are averaged.",
+)
+
+
+# --- two_predictions --------------------------------------------------------------------------------------
+
+
+def two_predictions(target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Return two predictions: the first has the higher accuracy, the second the higher mean IoU."""
+    sizes = torch.bincount(target.flatten(), minlength=classes)
+    large = int(sizes.argmax())
+    first = torch.full_like(target, large)  # every other class is missed altogether
+    second = target.clone()
+    rare = sizes.where(torch.arange(classes) != large, 0).argmax()
+    place = (target == large).nonzero()[: target.numel() - sizes[large] + 1]  # one mistake more than the first has
+    second[place[:, 0], place[:, 1]] = rare
+    return first, second
+
+
+def _one_class_nearly_everywhere(draw: Draw) -> Case:
+    """A large class, one to three small ones with at most a fifth as many pixels together, and maybe an absent one."""
+    classes = draw.integer(2, 4)
+    height, width = draw.integer(3, 6), draw.integer(7, 10)
+    value = varied(draw)
+    labels = [value.integer(0, 99) for _ in range(classes)]
+    order = sorted(range(classes), key=labels.__getitem__)
+    large, *small = order
+    if len(small) > 1 and draw.integer(0, 1):
+        small.pop()
+    target = torch.full((height, width), large)
+    pixels = value.integer(len(small), max(len(small), height * width // 6))
+    places = sorted(range(height * width), key=lambda _: value.integer(0, 10**6))[:pixels]
+    for number, place in enumerate(places):
+        target[place // width, place % width] = small[number % len(small)]
+    return {"target": target, "classes": classes}
+
+
+@dataclass
+class Duel:
+    """Which of two predictions wins by which metric; what it shows, but does not compare, are the numbers."""
+
+    accuracy: str
+    mean_iou: str
+    says: str = field(compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        return self.says
+
+
+def _drive_duel(answer: Callable[..., Any], case: Case) -> Any:
+    """Measure the two predictions."""
+    pair = answer(case["target"].clone(), case["classes"])
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or any(part is ... for part in pair):
+        return pair
+    values = []
+    for prediction in pair:
+        matrix = metrics.ConfusionMatrix(case["classes"])
+        matrix.add(prediction, case["target"])
+        values.append((matrix.accuracy, matrix.mean_iou))
+
+    def winner(which: int) -> str:
+        first, second = (v[which] for v in values)
+        return (
+            "neither" if math.isclose(first, second, abs_tol=1e-9) else "the first" if first > second else "the second"
+        )
+
+    says = "; ".join(
+        f"{name}: accuracy {accuracy:.3f}, mean IoU {iou:.3f}"
+        for name, (accuracy, iou) in zip(("the first", "the second"), values)
+    )
+    return Duel(winner(0), winner(1), says)
+
+
+def _won_as_asked(expected: Duel, got: Any) -> Mismatch | None:
+    if not isinstance(got, Duel):
+        return Mismatch(f"it returned {describe_type(got)}; a pair of predictions was expected.")
+    if got == expected:
+        return None
+    return Mismatch(f"it has {got.accuracy} win by accuracy and {got.mean_iou} by mean IoU ({got.says}).")
+
+
+def _two_by_hand(target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Pixel by pixel, in lists."""
+    pixels = target.flatten().tolist()
+    large = max(set(pixels), key=pixels.count)
+    small = max(set(pixels) - {large}, key=pixels.count)
+    wrong, left = [], 1 + sum(p != large for p in pixels)
+    for p in pixels:
+        spoil = p == large and left > 0
+        wrong.append(small if spoil else p)
+        left -= spoil
+    return torch.full_like(target, large), torch.tensor(wrong).reshape(target.shape)
+
+
+def _large_everywhere(target: Tensor) -> Tensor:
+    return torch.full_like(target, int(target.flatten().mode().values))
+
+
+TWO_PREDICTIONS = Exercise(
+    name="two_predictions",
+    lesson=STEM,
+    title="Where two metrics disagree",
+    points=2,
+    minutes=10,
+    difficulty=3,
+    reference=two_predictions,
+    oracle=_two_by_hand,
+    cases=_one_class_nearly_everywhere,
+    examples=(
+        {"target": torch.tensor([[0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]), "classes": 2},
+        {"target": torch.tensor([[2, 2, 2, 2, 2, 2], [2, 0, 2, 2, 2, 2], [2, 2, 2, 2, 0, 2]]), "classes": 3},
+    ),
+    compare=_won_as_asked,
+    drive=_drive_duel,
+    runs=25,
+    misconceptions=(
+        Misconception(
+            "exchanged",
+            lambda target, classes: two_predictions(target, classes)[::-1],
+            "The two are the wrong way round: the first is to win by accuracy, the second by mean IoU.",
+            "Exercise: where two metrics disagree (2 points)",
+        ),
+        Misconception(
+            "first_is_perfect",
+            lambda target, classes: (target, _large_everywhere(target)),
+            "Your first prediction wins by both metrics. Whatever has no mistake cannot lose: the first needs mistakes "
+            "that accuracy hardly sees and mean IoU sees well. Where are they?",
+            "All road",
+        ),
+        Misconception(
+            "second_is_perfect",
+            lambda target, classes: (_large_everywhere(target), target),
+            "Your second prediction wins by both metrics, by accuracy too. It needs more mistakes than the first, "
+            "where they hurt the mean IoU little.",
+            "All road",
+        ),
+        Misconception(
+            "as_many_mistakes",
+            lambda target, classes: (_large_everywhere(target), _with_as_many_mistakes(target)),
+            "Both of your predictions have as many wrong pixels, so by accuracy neither wins. The first must have "
+            "fewer.",
+            "What the table says",
+        ),
+        Misconception(
+            "the_same_twice",
+            lambda target, classes: (target, target),
+            "By both metrics neither of your predictions wins.",
+            "All road",
+        ),
+        Misconception(
+            "no_such_label",
+            lambda target, classes: (_large_everywhere(target), _large_everywhere(target).where(target < 0, -1)),
+            "A label of yours is none of the classes: predictions hold whole numbers from 0 to classes - 1.",
+            "Exercise: where two metrics disagree (2 points)",
+        ),
+    ),
+    hints=(
+        "Accuracy counts pixels, so it hardly sees what happens to a rare class. Mean IoU gives each class the same "
+        "weight. Which prediction of the text above has a good accuracy and a bad mean IoU?",
+        "First: the most frequent class everywhere. Second: begin with the target itself, and spoil pixels of the most "
+        "frequent class, one more than the first has wrong. They are few of that class, so its IoU stays high.",
+        "second = target.clone(); count the pixels that the first has wrong; give that many + 1 pixels of the large "
+        "class the label of another class that occurs",
+    ),
+    property="the first has fewer wrong pixels than the second, and the second the larger mean IoU over the classes "
+    "that occur in target or prediction.",
+)
+
+
+def _with_as_many_mistakes(target: Tensor) -> Tensor:
+    """The target with as many pixels of the large class spoilt as there are others."""
+    large = int(target.flatten().mode().values)
+    other = int(target[target != large][0])
+    second = target.clone()
+    place = (target == large).nonzero()[: int((target != large).sum())]
+    second[place[:, 0], place[:, 1]] = other
+    return second
+
+
+# --- median_weights ---------------------------------------------------------------------------------------
+
+
+def median_weights(masks: Tensor, classes: int) -> Tensor:
+    """Return median-frequency weights of the classes."""
+    is_class = torch.stack([masks == c for c in range(classes)])  # (C, N, H, W)
+    pixels = is_class.sum((1, 2, 3))
+    images = is_class.flatten(2).any(2).sum(1)
+    frequency = pixels / (images * masks[0].numel())
+    median = frequency[pixels > 0].quantile(0.5)
+    return torch.where(pixels > 0, median / frequency, 0.0)
+
+
+def _masks_with_rare_classes(draw: Draw) -> Case:
+    """Masks in which each image holds some of the classes, with void; a class may be in none."""
+    classes, images = draw.integer(2, 5), draw.integer(1, 4)
+    height, width = draw.integer(2, 3), draw.integer(4, 6)
+    value = varied(draw)
+    masks = torch.zeros(images, height, width, dtype=torch.int64)
+    for image in range(images):
+        here = [0, 0, 0, *(c for c in range(1, classes) if value.integer(0, 1))]
+        for r in range(height):
+            for c in range(width):
+                masks[image, r, c] = VOID if value.integer(0, 7) == 0 else value.choice(here)
+    masks[0, 0, 0] = classes - 1 if value.integer(0, 2) else 0
+    masks[-1, -1, -1] = 0
+    return {"masks": masks, "classes": classes}
+
+
+def _weights_with(
+    of: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
+    middle: Callable[[Tensor], Tensor] = lambda f: f.quantile(0.5),
+) -> Callable[[Tensor, int], Tensor]:
+    """Weights with a mistake: `of` (pixels (N, C), known (N,), a mask's pixels, all) -> frequencies (C,)."""
+
+    def wrong(masks: Tensor, classes: int) -> Tensor:
+        pixels = torch.stack([(masks == c).flatten(1).sum(1) for c in range(classes)], dim=1).double()
+        known = (masks != VOID).flatten(1).sum(1).double()
+        frequency = of(pixels, known, torch.tensor(float(masks[0].numel())), torch.tensor(float(masks.numel())))
+        present = pixels.sum(0) > 0
+        return torch.where(present, middle(frequency[present]) / frequency, 0.0).float()
+
+    return wrong
+
+
+def _by_the_rule(pixels: Tensor, known: Tensor, size: Tensor, everything: Tensor) -> Tensor:
+    return pixels.sum(0) / ((pixels > 0).sum(0) * size)
+
+
+def _inverted(masks: Tensor, classes: int) -> Tensor:
+    weights = median_weights(masks, classes)
+    return torch.where(weights > 0, 1 / weights, 0.0)
+
+
+def _median_with_absent(masks: Tensor, classes: int) -> Tensor:
+    frequency = losses.class_frequencies(masks, classes).float()
+    return torch.where(frequency > 0, frequency.quantile(0.5) / frequency, 0.0)
+
+
+def _infinite(masks: Tensor, classes: int) -> Tensor:
+    weights = median_weights(masks, classes)
+    return torch.where(weights > 0, weights, math.inf)
+
+
+MEDIAN_WEIGHTS = Exercise(
+    name="median_weights",
+    lesson=STEM,
+    title="Median-frequency weights",
+    points=2,
+    minutes=10,
+    difficulty=2,
+    reference=median_weights,
+    oracle=losses.median_frequency_weights,
+    cases=_masks_with_rare_classes,
+    examples=(
+        {"masks": torch.tensor([[[0, 0], [0, 1]], [[0, 0], [0, 0]], [[2, 2], [1, 0]]]), "classes": 3},
+        {
+            "masks": torch.tensor([[[0, 0, 0], [0, 3, VOID]], [[1, 1, 0], [0, 0, 0]], [[4, 1, VOID], [1, 0, 4]]]),
+            "classes": 5,
+        },
+    ),
+    misconceptions=(
+        Misconception(
+            "all_images",
+            _weights_with(lambda pixels, known, size, everything: pixels.sum(0) / everything),
+            "You divided by the pixels of all images. The frequency of a class is its share of the images that *hold* "
+            "it: how many are they, for each class?",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "void_left_out",
+            _weights_with(
+                lambda pixels, known, size, everything: pixels.sum(0) / ((pixels > 0) * known[:, None]).sum(0)
+            ),
+            "You left void out of the images' sizes. In this definition the pixels of an image are all its pixels.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "lower_of_two_middles",
+            _weights_with(_by_the_rule, lambda frequency: frequency.median()),
+            "`torch.median` of an even number of values returns the lower one of the two in the middle. The median is "
+            "their mean; `quantile(0.5)` computes it.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "mean_for_median",
+            _weights_with(_by_the_rule, lambda frequency: frequency.mean()),
+            "You took the mean of the frequencies. The median is the one in the middle: half of the classes get a "
+            "weight above 1, half below.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "median_with_absent_classes",
+            _median_with_absent,
+            "Classes that occur nowhere take part in your median, with the frequency 0. It is over those that occur.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "inverted",
+            _inverted,
+            "You divided the frequency by the median: the rarer a class, the lighter it is. It is to be the heavier.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "without_median",
+            _weights_with(_by_the_rule, lambda frequency: torch.ones(())),
+            "You returned 1 / frequency. Divide the *median* frequency by it: the class in the middle then weighs 1.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "counts_images",
+            _weights_with(lambda pixels, known, size, everything: (pixels > 0).double().mean(0)),
+            "Your frequency is the share of images that hold the class. It is a share of pixels, of those images.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "absent_as_infinity",
+            _infinite,
+            "A class that occurs in no image got an infinite weight or nan. Here it gets 0.",
+            "Exercise: median-frequency weights (2 points)",
+        ),
+    ),
+    hints=(
+        "Two numbers of each class are needed: its pixels in all images, and how many images hold at least one.",
+        "The frequency divides the pixels of a class by the pixels of the images that hold it: their number times H "
+        "times W. The median is over the classes that occur, and the mean of the two in the middle if their number is "
+        "even.",
+        "frequency = pixels / (images * masks[0].numel()); median = frequency[pixels > 0].quantile(0.5); then "
+        "torch.where(pixels > 0, ...)",
+    ),
+    property="weight times frequency is the same for all classes that occur: the median of their frequencies.",
+)
+
+
+# --- hausdorff_distance -----------------------------------------------------------------------------------
+
+
+def hausdorff_distance(a: Tensor, b: Tensor) -> float:
+    """Return the Hausdorff distance of two sets of points."""
+    distances = torch.cdist(a, b)  # (n, m): from each point of a to each of b
+    return float(max(distances.min(dim=1).values.max(), distances.min(dim=0).values.max()))
+
+
+def _two_sets(draw: Draw) -> Case:
+    n, m = draw.integer(1, 7), draw.integer(1, 7)
+    return {"a": draw_tensor(draw, (n, 2), 0, 20), "b": draw_tensor(draw, (m + (m == n), 2), 0, 20)}
+
+
+def _one_point_after_another(a: Tensor, b: Tensor) -> float:
+    sets = a.tolist(), b.tolist()
+    ways = [max(min(math.dist(p, q) for q in other) for p in points) for points, other in (sets, sets[::-1])]
+    return max(ways)
+
+
+def _of_distances(measure: Callable[[Tensor], Any], norm: float = 2.0) -> Callable[[Tensor, Tensor], float]:
+    """A mistake as a number from the (n, m) distances."""
+    return lambda a, b: float(measure(torch.cdist(a, b, p=norm)))
+
+
+def _there(distances: Tensor) -> Tensor:
+    return distances.min(dim=1).values.max()
+
+
+def _back(distances: Tensor) -> Tensor:
+    return distances.min(dim=0).values.max()
+
+
+HAUSDORFF_DISTANCE = Exercise(
+    name="hausdorff_distance",
+    lesson=STEM,
+    title="Hausdorff distance",
+    points=2,
+    minutes=9,
+    difficulty=2,
+    reference=hausdorff_distance,
+    oracle=_one_point_after_another,
+    cases=_two_sets,
+    examples=(
+        {"a": torch.tensor([[0.0, 0.0], [0.0, 4.0]]), "b": torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 10.0]])},
+        {"a": torch.tensor([[2.0, 9.0], [5.0, 5.0], [7.0, 1.0]]), "b": torch.tensor([[2.0, 5.0]])},
+    ),
+    misconceptions=(
+        Misconception(
+            "one_way_there",
+            _of_distances(_there),
+            "You went from a to b only. If b has a point far away from all of a, you do not see it.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "one_way_back",
+            _of_distances(_back),
+            "You went from b to a only. If a has a point far away from all of b, you do not see it.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "smaller_of_the_ways",
+            _of_distances(lambda d: min(_there(d), _back(d))),
+            "You went both ways and took the smaller number. The distance is about the worst point, of either set.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "nearest_pair",
+            _of_distances(torch.min),
+            "That is the distance of the two points that are nearest to each other. Sets that share one point would "
+            "have the distance 0.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "farthest_pair",
+            _of_distances(torch.max),
+            "That is the distance of the two points farthest apart. A set would not have the distance 0 from itself: "
+            "for each point, only the *nearest* of the other set counts.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "mean_of_the_nearest",
+            _of_distances(lambda d: max(d.min(1).values.mean(), d.min(0).values.mean())),
+            "You took the mean of the distances to the nearest point. That is a useful number too, the average surface "
+            "distance; Hausdorff's is about the worst point.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "sum_of_the_ways",
+            _of_distances(lambda d: _there(d) + _back(d)),
+            "You added the two ways. The distance is the larger one of the two.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "mean_of_the_ways",
+            _of_distances(lambda d: (_there(d) + _back(d)) / 2),
+            "You took the mean of the two ways. The distance is the larger one of the two.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "max_of_min_exchanged",
+            _of_distances(lambda d: min(d.max(1).values.min(), d.max(0).values.min())),
+            "You looked for the farthest point first, and then for the least of these distances. It is the other way "
+            "round: the nearest point for each, then the worst.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "squared",
+            _of_distances(lambda d: max(_there(d), _back(d)) ** 2),
+            "You returned the square of the distance: the root is missing.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "city_blocks",
+            _of_distances(lambda d: max(_there(d), _back(d)), norm=1.0),
+            "You added the steps along rows and columns. Distances here are straight lines.",
+            "Hausdorff distance",
+        ),
+    ),
+    hints=(
+        "For one point, which distance to the other set matters? And of all points of its set, which one decides?",
+        "`torch.cdist(a, b)` has all distances, (n, m). The nearest of b for each point of a is a minimum along one "
+        "axis, the nearest of a for each point of b along the other. Then the worst of each way, and the larger one.",
+        "distances.min(dim=1).values.max() is the way from a to b; the way back takes the other axis; return the max",
+    ),
+    property="each point of either set has a point of the other within this distance, and not within less.",
+)
+
+
+# --- the quiz ---------------------------------------------------------------------------------------------
+
+QUIZ = (
+    Question(
+        "accuracy_without_a_network",
+        STEM,
+        "A binary task: 2 % of the pixels are tumour. A network has 98 % accuracy. What has it learned?",
+        (
+            Option("To find 98 % of the tumour.", "That would be the accuracy of the class, its recall."),
+            Option("Perhaps nothing: 'no tumour' everywhere has 98 %.", "The IoU of tumour is 0 then.", right=True),
+            Option("To outline tumours to within 2 %.", "Accuracy knows nothing of outlines."),
+        ),
+    ),
+    Question(
+        "from_the_table_alone",
+        STEM,
+        "Which of these can be computed from the confusion matrix? (More than one can.)",
+        (
+            Option("Frequency-weighted IoU.", "IoU and frequencies both stand in the table.", right=True),
+            Option("Dice of a class.", "Twice the diagonal over row sum plus column sum.", right=True),
+            Option("Hausdorff distance.", "The table does not know where a pixel is."),
+            Option(
+                "The mean of the images' IoU.", "The table has added the images up; they cannot be told apart again."
+            ),
+        ),
+        several=True,
+    ),
+    Question(
+        "absent_or_missed",
+        STEM,
+        "No target of a data set has class 7, and the network predicts it on 3 pixels. What is its IoU?",
+        (
+            Option("0/0, so it is left out.", "0/0 it would be if nobody had named the class."),
+            Option("0: none of 3.", "The union holds the three pixels, the intersection none.", right=True),
+            Option("1: it was right on all pixels of class 7.", "There were none; three others were taken for it."),
+        ),
+    ),
+    Question(
+        "dice_ranks_as_iou",
+        STEM,
+        "For one class and two networks: can Dice prefer the one, and IoU the other?",
+        (
+            Option("No: Dice grows with IoU.", "2 IoU / (1 + IoU) is increasing: the order stays.", right=True),
+            Option("Yes: Dice doubles the intersection.", "It does, and the denominator grows as well."),
+            Option("Only where the class is rare.", "The relation of the two does not know how large a class is."),
+        ),
+    ),
+    Question(
+        "where_void_goes",
+        STEM,
+        "A pixel's target is void (255), and the network says 'car' there. Where is the pixel counted?",
+        (
+            Option("Nowhere.", "Nobody knows what it is, so nothing can be right or wrong about it.", right=True),
+            Option("In the union of 'car'.", "Then every network would be punished for not being able to say void."),
+            Option("In a class of its own.", "A class that no network can predict would have the IoU 0."),
+        ),
+    ),
+    Question(
+        "one_stray_pixel",
+        STEM,
+        "One stray pixel is added to a perfect mask, 50 pixels away from it. What changes most?",
+        (
+            Option("IoU.", "By one pixel in the union."),
+            Option("Boundary F1.", "By one pixel of the boundary."),
+            Option("The Hausdorff distance.", "From 0 to 50: it is the worst point's distance.", right=True),
+            Option("HD95.", "At most one point in twenty may be stray before it moves."),
+        ),
+    ),
+    Question(
+        "frequency_of_a_rare_class",
+        STEM,
+        "Of 100 images of one size, one holds a bicyclist, and he fills a quarter of it. What is the frequency of the "
+        "class in the median-frequency weights?",
+        (
+            Option("0.25", "Its pixels over those of the one image that holds it.", right=True),
+            Option("0.0025", "That divides by the pixels of all images, of which 99 do not hold the class."),
+            Option("0.01", "That is the share of images that hold it; a frequency is a share of pixels."),
+        ),
+    ),
+)
+
+LESSON = Lesson(
+    stem=STEM,
+    title="Metrics",
+    promise="Compute what papers report, from one table and from two outlines, and say what each number does not see.",
+    reading_minutes=27,
+    before=("00_start_here",),
+    exercises=(
+        CONFUSION_MATRIX,
+        REGION_METRICS,
+        TWO_PREDICTIONS,
+        DICE_FROM_IOU,
+        DATA_SET_IOU,
+        MEDIAN_WEIGHTS,
+        HAUSDORFF_DISTANCE,
+    ),
+    quiz=QUIZ,
+)

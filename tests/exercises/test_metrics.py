@@ -1,0 +1,346 @@
+"""Right answers to lesson 09's exercises, written as different students would."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from contract import Contract, judged
+
+from segcourse import exercises, metrics
+from segcourse.exercises.judge import Outcome
+
+EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("09_metrics").exercises}
+
+
+# --- confusion_matrix
+
+
+def matrix_class_by_class(prediction, target, classes):
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    for t in range(classes):
+        for p in range(classes):
+            counts[t, p] = ((target == t) & (prediction == p)).sum()
+    return counts
+
+
+def matrix_by_one_hot(prediction, target, classes):
+    is_target, is_predicted = (F.one_hot(x.flatten(), classes).double() for x in (target, prediction))
+    return (is_target.T @ is_predicted).round().long()
+
+
+def matrix_by_scatter(prediction, target, classes):
+    counts = torch.zeros(classes * classes, dtype=torch.int32)
+    pairs = (target * classes + prediction).reshape(-1)
+    counts.index_add_(0, pairs, torch.ones_like(pairs, dtype=torch.int32))
+    return counts.view(classes, classes)
+
+
+def matrix_by_accumulating(prediction, target, classes):
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    return counts.index_put_((target, prediction), torch.tensor(1), accumulate=True)
+
+
+def matrix_by_numpy(prediction, target, classes):
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (target.numpy(), prediction.numpy()), 1)
+    return torch.from_numpy(counts)
+
+
+def matrix_image_by_image(prediction, target, classes):
+    return sum(matrix_class_by_class(p, t, classes) for p, t in zip(prediction, target))
+
+
+def matrix_of_three_classes(prediction, target, classes):
+    return matrix_by_scatter(prediction, target, 3)
+
+
+def matrix_of_two_images(prediction, target, classes):
+    return matrix_by_scatter(prediction[:2], target[:2], classes)
+
+
+def matrix_of_a_square(prediction, target, classes):
+    side = min(target.shape[1:])
+    return matrix_by_scatter(prediction[:, :side, :side], target[:, :side, :side], classes)
+
+
+def matrix_in_a_comprehension(prediction, target, classes):
+    pairs = [t * classes + p for t, p in zip(target.flatten().tolist(), prediction.flatten().tolist())]
+    return torch.bincount(torch.tensor(pairs), minlength=classes**2).view(classes, classes)
+
+
+def matrix_by_nested_loops(prediction, target, classes):
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    for n in range(target.shape[0]):
+        for i in range(target.shape[1]):
+            for j in range(target.shape[2]):
+                counts[target[n, i, j], prediction[n, i, j]] += 1
+    return counts
+
+
+# --- region_metrics
+
+
+def metrics_class_by_class(counts):
+    ious, recalls, weighted, total = [], [], 0.0, counts.sum().item()
+    for c in range(len(counts)):
+        both, row, column = counts[c, c].item(), counts[c].sum().item(), counts[:, c].sum().item()
+        if row + column:
+            ious.append(both / (row + column - both))
+            weighted += row / total * ious[-1]
+        if row:
+            recalls.append(both / row)
+    return {
+        "frequency-weighted IoU": weighted,
+        "mean IoU": sum(ious) / len(ious),
+        "mean accuracy": sum(recalls) / len(recalls),
+        "accuracy": counts.trace().item() / total,
+    }
+
+
+def metrics_of_masked_tensors(counts):
+    counts = counts.double()
+    right, row, union = counts.diag(), counts.sum(1), counts.sum(1) + counts.sum(0) - counts.diag()
+    there = union > 0
+    return {
+        "accuracy": counts.trace() / counts.sum(),
+        "mean accuracy": (right[row > 0] / row[row > 0]).mean(),
+        "mean IoU": (right[there] / union[there]).mean(),
+        "frequency-weighted IoU": (row[there] / counts.sum() * right[there] / union[there]).sum(),
+    }
+
+
+# --- dice_from_iou
+
+
+def dice_by_reciprocals(iou):
+    return 2 / (1 + 1 / iou)  # 1/0 is inf, and 2/inf is 0
+
+
+def dice_by_difference(iou):
+    return 2 - 2 / (1 + iou)
+
+
+# --- data_set_iou
+
+
+def iou_by_masks(batches):
+    classes = batches[0][0].size(1)
+    both, either = torch.zeros(classes), torch.zeros(classes)
+    for scores, target in batches:
+        labels = torch.argmax(scores, dim=1)
+        for c in range(classes):
+            known = target.ne(255)
+            both[c] += ((labels == c) & (target == c)).sum()
+            either[c] += (((labels == c) | (target == c)) & known).sum()
+    return (both[either > 0] / either[either > 0]).mean()
+
+
+def iou_of_one_long_row(batches):
+    labels = torch.cat([scores.max(dim=1).indices.flatten() for scores, _ in batches])
+    target = torch.cat([target.flatten() for _, target in batches])
+    matrix = metrics.ConfusionMatrix(batches[0][0].shape[1])
+    matrix.add(labels, target)
+    return matrix.mean_iou
+
+
+def iou_of_three_classes(batches):
+    return iou_by_masks([(scores[:, :3], target.where(target < 3, 255)) for scores, target in batches])
+
+
+def iou_of_the_first_images(batches):
+    return iou_by_masks([(scores[:1], target[:1]) for scores, target in batches])
+
+
+def iou_of_the_first_batch(batches):
+    return iou_by_masks(batches[:1])
+
+
+# --- two_predictions
+
+
+def two_by_lists(target, classes):
+    pixels = target.flatten().tolist()
+    common = max(set(pixels), key=pixels.count)
+    rare = [c for c in set(pixels) if c != common]
+    one, other, budget = [common] * len(pixels), [], sum(p != common for p in pixels) + 1
+    for pixel in pixels:
+        if pixel == common and budget > 0:
+            other.append(rare[0])
+            budget -= 1
+        else:
+            other.append(pixel)
+    return torch.tensor(one).view(target.shape), torch.tensor(other).view(target.shape)
+
+
+def two_with_one_class_missed(target, classes):
+    """The first misses the smallest class; the second spoils one pixel more than that class has."""
+    sizes = torch.bincount(target.flatten(), minlength=classes)
+    order = [c for c in sizes.argsort().tolist() if sizes[c]]
+    first = target.clone()
+    first[target == order[0]] = order[-1]
+    second = target.clone()
+    row, column = (target == order[-1]).nonzero(as_tuple=True)
+    spoilt = int(sizes[order[0]]) + 1
+    second[row[-spoilt:], column[-spoilt:]] = order[0]
+    return [first, second]
+
+
+def two_with_background_0(target, classes):
+    zeros = torch.zeros_like(target)
+    second = target.clone()
+    place = (target == 0).nonzero()[: int((target != 0).sum()) + 1]
+    second[place[:, 0], place[:, 1]] = 1
+    return zeros, second
+
+
+def two_of_scores(target, classes):
+    first, second = two_by_lists(target, classes)
+    return first.float(), second.float()
+
+
+def two_images_of_its_own(target, classes):
+    return torch.zeros(4, 4).long(), torch.ones(4, 4).long()
+
+
+# --- median_weights
+
+
+def weights_class_by_class(masks, classes):
+    frequency = []
+    for c in range(classes):
+        holding = [mask for mask in masks if (mask == c).any()]
+        pixels = sum((mask == c).sum().item() for mask in holding)
+        frequency.append(pixels / sum(mask.numel() for mask in holding) if holding else None)
+    median = float(np.median([f for f in frequency if f is not None]))
+    return torch.tensor([0.0 if f is None else median / f for f in frequency])
+
+
+def weights_by_one_hot(masks, classes):
+    hot = F.one_hot(masks.where(masks != 255, classes), classes + 1)[..., :classes].double()  # (N, H, W, C)
+    counts = hot.sum((1, 2))
+    shares = counts / masks[0].numel()
+    frequency = shares.sum(0) / (counts > 0).sum(0)
+    return (frequency.nanquantile(0.5) / frequency).nan_to_num(0)
+
+
+def weights_of_the_first_image(masks, classes):
+    return weights_by_one_hot(masks[:1], classes)
+
+
+def weights_of_square_masks(masks, classes):
+    weights = weights_by_one_hot(masks, classes)
+    return weights * masks.shape[1] ** 2 / masks[0].numel()  # would do no harm to a ratio; here it does
+
+
+def weights_where_all_occur(masks, classes):
+    hot = F.one_hot(masks.where(masks != 255, classes), classes + 1)[..., :classes].double()
+    frequency = hot.sum((0, 1, 2)) / masks.numel()
+    return frequency.median() / frequency
+
+
+# --- hausdorff_distance
+
+
+def hausdorff_of_numpy(a, b):
+    from scipy.spatial.distance import directed_hausdorff
+
+    return max(directed_hausdorff(a.numpy(), b.numpy())[0], directed_hausdorff(b.numpy(), a.numpy())[0])
+
+
+def hausdorff_by_broadcasting(a, b):
+    distances = (a[:, None] - b[None]).square().sum(-1).sqrt()
+    return torch.maximum(distances.amin(0).max(), distances.amin(1).max())
+
+
+def hausdorff_point_by_point(a, b):
+    worst = 0.0
+    for one, other in ((a, b), (b, a)):
+        for point in one:
+            worst = max(worst, (other - point).norm(dim=1).min().item())
+    return worst
+
+
+def hausdorff_of_the_first_points(a, b):
+    k = min(len(a), len(b))
+    return hausdorff_by_broadcasting(a[:k], b[:k])
+
+
+def hausdorff_of_rows(a, b):
+    return hausdorff_by_broadcasting(a[:, :1], b[:, :1])
+
+
+# --- what else must be told
+
+
+@pytest.mark.parametrize("answer", [matrix_in_a_comprehension, matrix_by_nested_loops])
+def test_a_loop_over_pixels_is_named_kindly(answer):
+    verdict = judged(EXERCISES["confusion_matrix"], answer, 0)
+    assert verdict.misconception.id == "pixel_by_pixel"
+    assert "no loop over pixels here" in verdict.failure.mismatch.says
+
+
+def test_tracing_is_put_back():
+    import sys
+
+    before = sys.gettrace()
+    judged(EXERCISES["confusion_matrix"], matrix_by_nested_loops, 0)
+    assert sys.gettrace() is before
+
+
+def test_a_duel_is_told_with_its_numbers():
+    verdict = judged(EXERCISES["two_predictions"], lambda target, classes: (target, target), 0)
+    assert verdict.failure.mismatch.says == (
+        "it has neither win by accuracy and neither by mean IoU "
+        "(the first: accuracy 1.000, mean IoU 1.000; the second: accuracy 1.000, mean IoU 1.000)."
+    )
+
+
+def test_a_duel_on_any_image_is_won_by_the_reference():
+    """Down to a single rare pixel among six."""
+    for rare, pixels in ((1, 6), (1, 5), (2, 11), (5, 31)):
+        target = torch.tensor([1] * rare + [0] * (pixels - rare)).view(1, -1)
+        first, second = EXERCISES["two_predictions"].reference(target, 2)
+        matrices = [metrics.ConfusionMatrix(2) for _ in range(2)]
+        for matrix, prediction in zip(matrices, (first, second)):
+            matrix.add(prediction, target)
+        assert matrices[0].accuracy > matrices[1].accuracy
+        assert matrices[0].mean_iou < matrices[1].mean_iou
+
+
+def test_weights_of_a_missing_class_as_nan_are_rejected():
+    def with_nan(masks, classes):
+        weights = weights_by_one_hot(masks, classes)
+        return weights.where(weights > 0, math.nan)
+
+    assert judged(EXERCISES["median_weights"], with_nan, 0).outcome is Outcome.NOT_YET
+
+
+class TestContract(Contract):
+    lesson = "09_metrics"
+    right = {
+        "confusion_matrix": (matrix_by_one_hot, matrix_by_accumulating, matrix_by_numpy, matrix_image_by_image),
+        "region_metrics": (metrics_class_by_class, metrics_of_masked_tensors),
+        "dice_from_iou": (dice_by_reciprocals, dice_by_difference),
+        "data_set_iou": (iou_by_masks, iou_of_one_long_row),
+        "two_predictions": (two_by_lists, two_with_one_class_missed),
+        "median_weights": (weights_class_by_class, weights_by_one_hot),
+        "hausdorff_distance": (hausdorff_of_numpy, hausdorff_by_broadcasting, hausdorff_point_by_point),
+    }
+    wrong = {
+        "confusion_matrix": (
+            matrix_of_three_classes,
+            matrix_of_two_images,
+            matrix_of_a_square,
+            (matrix_in_a_comprehension, "no loop over pixels"),
+        ),
+        "data_set_iou": (iou_of_three_classes, iou_of_the_first_images, iou_of_the_first_batch),
+        "two_predictions": (
+            two_with_background_0,
+            (two_of_scores, "argmax"),
+            (two_images_of_its_own, "differ in shape"),
+        ),
+        "median_weights": (weights_of_the_first_image, weights_of_square_masks, weights_where_all_occur),
+        "hausdorff_distance": (hausdorff_of_the_first_points, hausdorff_of_rows),
+    }
