@@ -222,6 +222,10 @@ class NoGradientError(Exception):
     """A loss that nothing can learn from."""
 
 
+class GradientNotFiniteError(Exception):
+    """A loss that ends the learning: after a step by nan all weights are nan."""
+
+
 def _drive_loss(answer: Callable[..., Any], case: Case) -> Any:
     """Return the loss as plain data, once a gradient has come back from it to the scores."""
     scores = case["scores"].requires_grad_()
@@ -232,6 +236,8 @@ def _drive_loss(answer: Callable[..., Any], case: Case) -> Any:
         loss.backward()
     if scores.grad is None:
         raise NoGradientError("`backward` finds no way from the result back to the scores")
+    if loss.isfinite() and not scores.grad.isfinite().all():
+        raise GradientNotFiniteError("the loss is a number, but some gradients of the scores are nan or infinite")
     return loss.detach()
 
 
@@ -278,6 +284,10 @@ PIXEL_CROSS_ENTROPY = Exercise(
             "scores": torch.tensor([[[[95.0, 99.0]], [[97.0, 96.0]], [[96.0, 100.0]]]]),
             "masks": torch.tensor([[[0, 1]]]),
         },
+        {  # so far apart that one probability is too small for float32: a badly wrong pixel, and a void one
+            "scores": torch.tensor([[[[120.0, 0.0, -130.0]], [[0.0, 3.0, 0.0]]]]),
+            "masks": torch.tensor([[[1, 1, VOID]]]),
+        },
     ),
     misconceptions=(
         Misconception(
@@ -301,6 +311,28 @@ PIXEL_CROSS_ENTROPY = Exercise(
             "A loss at every pixel",
         ),
         Misconception(
+            "logarithm_of_the_softmax",
+            lambda scores, masks: _nll(scores.softmax(1).log(), masks),
+            "Your loss is infinite where a pixel is badly wrong: a probability of e to the power of -120 is 0 in "
+            "float32, and the logarithm of 0 is minus infinity. `log_softmax` never makes the probability.",
+            "A loss at every pixel",
+        ),
+        Misconception(
+            "class_axis_not_moved",
+            lambda scores, masks: F.cross_entropy(
+                scores.reshape(-1, scores.shape[1]), masks.reshape(-1), ignore_index=VOID
+            ),
+            "You made rows of K scores by a reshape alone. In (N, K, H, W) the K scores of a pixel do not lie beside "
+            "each other, so your rows hold scores of different pixels: move the axis of the classes to the end first.",
+            "A loss at every pixel",
+        ),
+        Misconception(
+            "first_image_only",
+            lambda scores, masks: pixel_cross_entropy(scores[:1], masks[:1]),
+            "Your loss is that of the first image. The mean runs over the labelled pixels of all images.",
+            "A loss at every pixel",
+        ),
+        Misconception(
             "void_looked_up",
             lambda scores, masks: _mean_log(scores.log_softmax(1), masks),
             "You looked up class 255. There is no such class: give void pixels some valid index for the look-up, and "
@@ -311,13 +343,6 @@ PIXEL_CROSS_ENTROPY = Exercise(
             "void_as_the_last_class",
             lambda scores, masks: pixel_cross_entropy(scores, masks.clamp(max=scores.shape[1] - 1)),
             "You gave void pixels the last class and learned them like all others. Nobody said that they are of it.",
-            "A loss at every pixel",
-        ),
-        Misconception(
-            "logarithm_to_base_two",
-            lambda scores, masks: pixel_cross_entropy(scores, masks) / math.log(2),
-            "You took the logarithm to base 2. The natural one is asked for: the example's first pixel has the loss "
-            "0.693.",
             "A loss at every pixel",
         ),
         Misconception(
@@ -410,12 +435,13 @@ def crop_offset(layers: Triples, kernel: int) -> int:
 
 
 def _way_down(draw: Draw) -> Case:
-    choices = ((3, 1, 1), (2, 2, 0), (3, 1, 0), (5, 1, 2), (2, 2, 0), (3, 2, 1), (7, 1, 0), (1, 1, -5), (1, 1, -3))
+    choices = ((3, 1, 1), (2, 2, 0), (3, 1, 0), (5, 1, 2), (3, 3, 0), (3, 2, 1), (7, 1, 0), (1, 1, -5), (4, 4, 1))
     layers = [draw.choice(choices) for _ in range(draw.integer(1, 4))]
     if draw.choice((False, True)):
         padding = draw.integer(1, 20)
         layers.insert(0, (draw.choice((3, 5)), 1, padding))
-    layers.insert(draw.integer(0, len(layers)), (draw.choice((2, 4)), 2, draw.choice((0, 0, 1))))
+    strided = draw.choice((2, 4)), draw.choice((2, 2, 3, 4)), draw.choice((0, 0, 1))
+    layers.insert(draw.integer(0, len(layers)), strided)
     step = math.prod(stride for _, stride, _ in layers)
     kernel = draw.choice((2 * step, 2 * step - 1, step))
     return {"layers": layers, "kernel": kernel + _twice_the_centre(layers, kernel) % 2}
@@ -439,11 +465,12 @@ def _offset_by_extents(layers: Triples, kernel: int) -> int:
 
 
 def _whole(expected: int, got: Any) -> Mismatch | None:
-    """Compare, and refuse a float with the right value: it can be no end of a slice."""
-    number = got.item() if isinstance(got, Tensor) and got.dim() == 0 else got
-    if isinstance(number, float):
-        return agree(expected, got) or Mismatch(f"it returned the float {number:g}; a whole number was expected.")
-    return agree(expected, got)
+    """Compare, and refuse a float or a fraction with the right value: it can be no end of a slice."""
+    number = got.item() if getattr(got, "ndim", None) == 0 else got
+    mismatch = agree(expected, got)
+    if mismatch is None and not isinstance(number, int):
+        return Mismatch(f"it returned the {type(number).__name__.lower()} {number}; a whole number was expected.")
+    return mismatch
 
 
 def _offset_with(
@@ -470,6 +497,8 @@ ROUNDINGS: dict[str, Callable[[float], float]] = {
     "_as_a_float": float,
 }
 """How students make a whole number of a wrong half; the first is the course's own way."""
+TWO_WAYS = ("", "_as_a_float")
+"""The likely ones."""
 
 
 def _however_rounded(
@@ -511,14 +540,16 @@ CROP_OFFSET = Exercise(
         {"layers": [(3, 1, 9), (2, 2, 0), (3, 1, 1), (2, 2, 0)], "kernel": 8},
         {"layers": [(3, 2, 1), (2, 2, 0)], "kernel": 9},  # in the wrong order these two begin at a half,
         {"layers": [(3, 2, 1), (2, 2, 0)], "kernel": 7},  # which each way to round takes elsewhere
+        {"layers": [(1, 1, -5), (3, 2, 1)], "kernel": 3},
+        {"layers": [(3, 3, 1), (4, 4, 0), (3, 1, 1)], "kernel": 24},
     ),
     compare=_whole,
     misconceptions=(
         Misconception(
             "float_returned",
             lambda layers, kernel: float(crop_offset(layers, kernel)),
-            "The value is right, but it is a float, such as 5.0. It will be the end of a slice, and those are whole "
-            "numbers: what turns 5.0 into 5?",
+            "The value is right, but its type is not: 5.0, say, in place of 5. It will be the end of a slice, and "
+            "those are ints: what turns 5.0 into 5?",
             "Exercise: the crop offset (3 points)",
         ),
         _always_whole(
@@ -531,41 +562,78 @@ CROP_OFFSET = Exercise(
             _offset_with(each=lambda k, padding, step, stride: ((k - 1) / 2 + padding) * step),
             "You added the padding. It puts units *before* the first one: to which side does the first window move?",
         ),
+        _always_whole(
+            "padding_not_stretched",
+            _offset_with(each=lambda k, padding, step, stride: (k - 1) / 2 * step - padding),
+            "You stretched half of the kernel by the step and not the padding. Both are counted in units of the map "
+            "that the layer reads. (Without brackets a product comes before a difference.)",
+        ),
         *_however_rounded(
             "steps_forgotten",
             _offset_with(each=lambda k, padding, step, stride: (k - 1) / 2 - padding),
             "You added each layer's shift as it is. After a pooling, one unit of the smaller map is two units of the "
             "map you count in.",
+            TWO_WAYS,
         ),
         *_however_rounded(
             "own_stride_counted",
             _offset_with(each=lambda k, padding, step, stride: ((k - 1) / 2 - padding) * step * stride),
             "You let a layer's own stride stretch its shift. The first window lies where it lies however far away "
             "the second one is: which strides count?",
+            TWO_WAYS,
         ),
         *_however_rounded(
             "layers_reversed",
             lambda layers, kernel: _offset_with()(layers[::-1], kernel),
             "You went through the layers from the last to the first while the step grew. The step grows on the way "
             "down: begin with the layer that reads the map.",
+            TWO_WAYS,
         ),
         *_however_rounded(
             "upsampling_forgotten",
             _offset_with(up=lambda kernel: 0),
             "You stopped at the coarse unit. The upsampling stamps a whole kernel around it, and the upsampled map "
             "begins where the first stamp begins.",
+            TWO_WAYS,
         ),
         *_however_rounded(
             "whole_kernel_back",
             _offset_with(up=lambda kernel: kernel - 1),
             "You went back by the whole kernel of the upsampling. Its stamp lies around the coarse unit, half of it "
             "on each side.",
+            TWO_WAYS,
         ),
         *_however_rounded(
             "half_kernel_back",
             _offset_with(up=lambda kernel: kernel / 2),
             "You are off by one half or by one: you went back by half the upsampling's kernel. From the first to the "
             "middle of k units it is not k/2 steps; count them for k = 3.",
+        ),
+        *_however_rounded(
+            "half_kernels_in_the_layers",
+            _offset_with(each=lambda k, padding, step, stride: (k / 2 - padding) * step),
+            "In the layers you went on by half a kernel, k/2. From the first to the middle of k units it is not k/2 "
+            "steps; count them for k = 3.",
+            TWO_WAYS,
+        ),
+        *_however_rounded(
+            "half_kernels_everywhere",
+            _offset_with(each=lambda k, padding, step, stride: (k / 2 - padding) * step, up=lambda kernel: kernel / 2),
+            "You counted half a kernel, k/2, on the way down and on the way up. From the first to the middle of k "
+            "units it is not k/2 steps; count them for k = 3.",
+            TWO_WAYS,
+        ),
+        *_however_rounded(
+            "upsampling_rounded_down",
+            _offset_with(up=lambda kernel: (kernel - 1) // 2),
+            HALF,
+            TWO_WAYS,
+        ),
+        *_however_rounded(
+            "upsampling_rounded_up",
+            _offset_with(up=lambda kernel: kernel // 2),
+            HALF,
+            TWO_WAYS,
         ),
         _always_whole(
             "centres_rounded_up",
@@ -583,13 +651,13 @@ CROP_OFFSET = Exercise(
             "layers_rounded_up",
             _offset_with(each=lambda k, padding, step, stride: (k // 2 - padding) * step),
             HALF,
-            ("", "_as_a_float"),
+            TWO_WAYS,
         ),
         *_however_rounded(
             "layers_rounded_down",
             _offset_with(each=lambda k, padding, step, stride: ((k - 1) // 2 - padding) * step),
             HALF,
-            ("", "_floored", "_as_a_float"),
+            TWO_WAYS,
         ),
         _always_whole(
             "kernels_forgotten",
@@ -619,7 +687,7 @@ CROP_OFFSET = Exercise(
         "of the map you start from. How does each layer change them?",
         "A window of k begins `padding` units before the first one, and its middle lies (k - 1) / 2 further on; both "
         "are counted in steps of the map that the layer reads. At the end, the upsampling has come back to steps of "
-        "1, and its first stamp begins half a kernel before the coarse unit.",
+        "1, and its first stamp begins (kernel - 1) / 2 before the coarse unit.",
         "centre += ((k - 1) / 2 - padding) * step, then step *= ...; at the end centre - (kernel - ...) / 2",
     ),
     property="the first upsampled unit lies on unit number `offset` of the map; a negative number lies before unit 0.",
@@ -689,23 +757,9 @@ def _cut(skip: Tensor, offset: int, height: int, width: int) -> Tensor:
     return skip[:, :, offset : offset + height, offset : offset + width]
 
 
-def _cut_from_the_end(skip: Tensor, offset: int, height: int, width: int) -> Tensor:
-    bottom, right = skip.shape[2] - offset, skip.shape[3] - offset
-    return skip[:, :, bottom - height : bottom, right - width : right]
-
-
 def _cut_from_the_middle(skip: Tensor, offset: int, height: int, width: int) -> Tensor:
     top, left = (skip.shape[2] - height) // 2, (skip.shape[3] - width) // 2
     return skip[:, :, top : top + height, left : left + width]
-
-
-def _cut_to(top: int, left: int) -> Callable[[Tensor, int, int, int], Tensor]:
-    """A crop that begins at `top` and `left` times the offset."""
-
-    def cut(skip: Tensor, offset: int, height: int, width: int) -> Tensor:
-        return skip[:, :, top * offset :, left * offset :][:, :, :height, :width]
-
-    return cut
 
 
 def _upsampled_is_cut(score: Tensor, skip_score: Tensor, weight: Tensor, offset: int) -> Tensor:
@@ -721,6 +775,10 @@ def _cut_for_a_kernel_of_4(score: Tensor, skip_score: Tensor, weight: Tensor, of
 
 def _resized(skip: Tensor, offset: int, height: int, width: int) -> Tensor:
     return F.interpolate(skip, (height, width), mode="bilinear", align_corners=False)
+
+
+def _upsampled_by_tents(score: Tensor, weight: Tensor) -> Tensor:
+    return F.conv_transpose2d(score, torch.eye(len(weight))[:, :, None, None] * bilinear_kernel(2, ndim=2), stride=2)
 
 
 FUSE = Exercise(
@@ -751,6 +809,32 @@ FUSE = Exercise(
             "Exercise: fuse two score maps (2 points)",
         ),
         Misconception(
+            "end_without_offset",
+            _fused_from(lambda skip, offset, height, width: skip[:, :, offset:height, offset:width]),
+            "Your slices end at the upsampled map's height and width. A slice's end is a place, not a length: where "
+            "does a piece of this length end that begins at the offset?",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "not_cropped",
+            _fused_from(lambda skip, offset, height, width: skip),
+            "You added the finer map without a crop, or cropped its rows alone. It is larger than the upsampled one "
+            "and begins earlier, along both axes.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "cropped_square",
+            _fused_from(lambda skip, offset, height, width: _cut(skip, offset, height, height)),
+            "You cropped a square: as many columns as rows. The upsampled map has a height and a width.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
+            "offset_of_the_paper",
+            _fused_from(lambda skip, offset, height, width: _cut(skip, 5, height, width)),
+            "You always crop at 5. That is pool4's offset in the paper's network; here it is given as `offset`.",
+            "Exercise: fuse two score maps (2 points)",
+        ),
+        Misconception(
             "upsampled_is_cut",
             _upsampled_is_cut,
             "You cropped the upsampled map. The finer map is the larger one here: it is what has too many units.",
@@ -763,33 +847,28 @@ FUSE = Exercise(
             "Exercise: fuse two score maps (2 points)",
         ),
         Misconception(
-            "far_corner",
-            _fused_from(lambda skip, offset, height, width: skip[:, :, -height:, -width:]),
-            "You took the last rows and columns of the finer map. `offset` counts from the beginning.",
-            "Exercise: fuse two score maps (2 points)",
-        ),
-        Misconception(
-            "rows_only",
-            _fused_from(_cut_to(1, 0)),
-            "Your rows begin at the offset, your columns at 0. The offset holds along both axes.",
-            "Exercise: fuse two score maps (2 points)",
-        ),
-        Misconception(
-            "columns_only",
-            _fused_from(_cut_to(0, 1)),
-            "Your columns begin at the offset, your rows at 0. The offset holds along both axes.",
-            "Exercise: fuse two score maps (2 points)",
-        ),
-        Misconception(
             "skip_not_added",
             _fused_from(_cut, lambda upsampled, skip: upsampled),
             "You returned the upsampled scores alone. Where are those of the finer map?",
             "Adding scores",
         ),
         Misconception(
-            "kernel_flipped",
-            _fused_from(_cut, up=lambda score, weight: F.conv_transpose2d(score, weight.flip(2, 3), stride=2)),
-            "You turned the kernel around. A transposed convolution stamps it as it is.",
+            "skip_alone",
+            _fused_from(_cut, lambda upsampled, skip: skip),
+            "You returned the finer map's scores alone. Where are the upsampled ones?",
+            "Adding scores",
+        ),
+        Misconception(
+            "mean_of_both",
+            _fused_from(_cut, lambda upsampled, skip: (upsampled + skip) / 2),
+            "You took the mean of the two. FCN adds them.",
+            "Adding scores",
+        ),
+        Misconception(
+            "tent_in_place_of_the_weight",
+            _fused_from(_cut, up=_upsampled_by_tents),
+            "You upsampled with bilinear kernels. The upsampling only starts there: what it has learned since is in "
+            "`weight`.",
             "Upsampling, set to bilinear and learned",
         ),
         Misconception(
@@ -806,28 +885,10 @@ FUSE = Exercise(
             "Exercise: fuse two score maps (2 points)",
         ),
         Misconception(
-            "one_too_far",
-            _fused_from(lambda skip, offset, height, width: _cut(skip, offset + 1, height, width)),
-            "Your crop begins one unit too late. `offset` units lie before it, and the first one is number 0.",
-            "Exercise: fuse two score maps (2 points)",
-        ),
-        Misconception(
-            "one_too_early",
-            _fused_from(lambda skip, offset, height, width: _cut(skip, offset - 1, height, width)),
-            "Your crop begins one unit too early. `offset` units lie before it: which number has the next one?",
-            "Exercise: fuse two score maps (2 points)",
-        ),
-        Misconception(
             "cropped_in_the_middle",
             _fused_from(_cut_from_the_middle),
             "You cropped the same number of units from both sides. The two sides are not alike: `offset` says how "
             "many go at the upper left, the rest goes at the lower right.",
-            "Exercise: fuse two score maps (2 points)",
-        ),
-        Misconception(
-            "cropped_from_the_end",
-            _fused_from(_cut_from_the_end),
-            "You left `offset` units out at the lower right. They go at the upper left, before the crop.",
             "Exercise: fuse two score maps (2 points)",
         ),
         Misconception(
@@ -970,10 +1031,6 @@ def _place(score: Tensor, offset: int, size: Pair) -> Tensor:
     return score[:, :, offset : offset + size[0], offset : offset + size[1]]
 
 
-def _fused_and_cut_at_zero(score: Tensor, skip: Tensor, up: Tensor, offset: int) -> Tensor:
-    return fuse(score, skip, up, offset).relu()
-
-
 def _without_skip(score: Tensor, skip: Tensor, up: Tensor, offset: int) -> Tensor:
     return F.conv_transpose2d(score, up, stride=2)
 
@@ -983,6 +1040,14 @@ def _features_added(
 ) -> Tensor:
     features = fuse(fuse(fc7, pool4, up_weights[0], offsets[0]), pool3, up_weights[1], offsets[1])
     return _place(F.conv_transpose2d(F.conv2d(features, score_weights[0]), up_weights[2], stride=8), offsets[2], size)
+
+
+def _skips_not_scored(
+    pool3: Tensor, pool4: Tensor, fc7: Tensor, score_weights: Any, up_weights: Any, offsets: Any, size: Pair
+) -> Tensor:
+    score = fuse(F.conv2d(fc7, score_weights[0]), pool4, up_weights[0], offsets[0])
+    score = fuse(score, pool3, up_weights[1], offsets[1])
+    return _place(F.conv_transpose2d(score, up_weights[2], stride=8), offsets[2], size)
 
 
 FCN8_SCORES = Exercise(
@@ -1012,6 +1077,13 @@ FCN8_SCORES = Exercise(
             "Why scoring comes first",
         ),
         Misconception(
+            "skips_not_scored",
+            _skips_not_scored,
+            "You scored fc7 alone and fused its scores with the features of pool4 and pool3. Each map needs its own "
+            "score layer before the sum.",
+            "Why scoring comes first",
+        ),
+        Misconception(
             "skips_left_out",
             _assembled(_without_skip, _without_skip),
             "You upsampled three times and never looked at pool4 and pool3: what and no where.",
@@ -1021,12 +1093,6 @@ FCN8_SCORES = Exercise(
             "pool3_left_out",
             _assembled(second=_without_skip),
             "pool4's scores are in, pool3's are not. That is an FCN-16s with two upsamplings at the end.",
-            "Three networks",
-        ),
-        Misconception(
-            "pool4_left_out",
-            _assembled(_without_skip),
-            "pool3's scores are in, pool4's are not. Three maps speak in FCN-8s.",
             "Three networks",
         ),
         Misconception(
@@ -1041,20 +1107,6 @@ FCN8_SCORES = Exercise(
             "You upsampled twice with the same kernel. There are two of them, up2 for the first fusion and up4 for the "
             "second.",
             "Exercise: FCN-8s, assembled (3 points)",
-        ),
-        Misconception(
-            "kernels_exchanged",
-            _assembled(ups=(1, 0)),
-            "You exchanged the two upsamplings by 2. up2 leads from fc7's scores to those of pool4, up4 from there to "
-            "pool3's.",
-            "Exercise: FCN-8s, assembled (3 points)",
-        ),
-        Misconception(
-            "cut_at_zero_between",
-            _assembled(_fused_and_cut_at_zero, _fused_and_cut_at_zero),
-            "You put a ReLU between the fusions. Scores may be negative, they speak against a class then: nothing "
-            "non-linear belongs between them.",
-            "Adding scores",
         ),
         Misconception(
             "interpolated_at_the_end",
@@ -1083,6 +1135,20 @@ FCN8_SCORES = Exercise(
             "Where the maps lie",
         ),
         Misconception(
+            "first_offset_twice",
+            _assembled(places=(0, 0, 2)),
+            "You cropped both pools at the first offset. There is one for pool4 and one for pool3.",
+            "Where the maps lie",
+        ),
+        Misconception(
+            "offsets_of_the_paper",
+            lambda pool3, pool4, fc7, score_weights, up_weights, offsets, size: fcn8_scores(
+                pool3, pool4, fc7, score_weights, up_weights, (5, 9, 31), size
+            ),
+            "You crop at 5, 9 and 31, as the paper's network does. Another geometry has other offsets: they are given.",
+            "Where the maps lie",
+        ),
+        Misconception(
             "not_cropped",
             _assembled(last=lambda score, offset, size: score),
             "The last step is missing: the upsampled map is larger than the image. Where does the image lie on it?",
@@ -1096,9 +1162,17 @@ FCN8_SCORES = Exercise(
             "Where the maps lie",
         ),
         Misconception(
-            "one_off_at_the_end",
-            _assembled(last=lambda score, offset, size: _place(score, offset + 1, size)),
-            "The last crop begins one pixel too late: every label would lie one pixel too far up and to the left.",
+            "end_without_offset",
+            _assembled(last=lambda score, offset, size: score[:, :, offset : size[0], offset : size[1]]),
+            "Your last slices end at the image's height and width. A slice's end is a place, not a length: where does "
+            "a piece of this length end that begins at the offset?",
+            "Exercise: FCN-8s, assembled (3 points)",
+        ),
+        Misconception(
+            "cropped_in_the_middle",
+            _assembled(last=lambda score, offset, size: _cut_from_the_middle(score, offset, *size)),
+            "You took the image from the middle of the upsampled map. The two sides are not alike: the image begins "
+            "`offsets[2]` units in.",
             "Where the maps lie",
         ),
         Misconception(
@@ -1183,9 +1257,14 @@ def _drive_start(answer: Callable[..., Any], case: Case) -> Any:
 
 
 def _same_head(expected: dict[str, Tensor], got: Any) -> Mismatch | None:
-    """Name the first entry that is wrong, and it alone."""
-    if not isinstance(got, dict) or got.keys() != expected.keys():
+    """Name the entries that are missing or too many, or the first one that is wrong, and no other."""
+    if not isinstance(got, dict):
         return agree(expected, got)
+    missing = ", ".join(f"`{name}`" for name in expected if name not in got)
+    surplus = ", ".join(f"`{name}`" for name in got if name not in expected)
+    says = [f"it lacks {missing}"] * bool(missing) + [f"it holds {surplus}, which was not asked for"] * bool(surplus)
+    if says:
+        return Mismatch(", and ".join(says) + ".")
     for name, value in expected.items():
         mismatch = agree(value, got[name])
         if mismatch and name.startswith("score_pool4") and mismatch.where is not None:
@@ -1373,7 +1452,7 @@ QUIZ = (
         STEM,
         "Why does FCN-8s add scores of pool3 to those of fc7?",
         (
-            Option("pool3 knows better which class it is.", "It sees 44 pixels; fc7 sees 404 and knows more of that."),
+            Option("pool3 knows better which class it is.", "It sees 44 pixels, and fc7 404: of a large thing, more."),
             Option(
                 "pool3 knows better where things are.",
                 "Its units lie 8 pixels apart, those of fc7 32: the coarse map says what, the fine one where.",
@@ -1384,7 +1463,7 @@ QUIZ = (
             ),
             Option(
                 "To let gradients reach the early layers.",
-                "They do that too, but trained from good weights 32s learns as well; it draws coarse outlines.",
+                "FCN-32s has no skip, and its loss falls too: gradients come through. What it lacks is fine outlines.",
             ),
         ),
     ),
@@ -1460,7 +1539,7 @@ QUIZ = (
                 right=True,
             ),
             Option(
-                "Layers whose padding is not half of their kernel shift the first centres.",
+                "Layers whose padding is not (kernel - 1)/2 shift the first centres.",
                 "fc6 shifts it by three units in, which the 5 holds; conv1's padding of 100 by 99 pixels out, which "
                 "only the crop to the image holds: 31, 27 and 19.",
                 right=True,

@@ -1,7 +1,9 @@
 """Right answers to lesson 04's exercises, written as different students would."""
 
 import math
+from fractions import Fraction
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -50,7 +52,7 @@ def loss_in_a_row(scores, masks):
 def loss_by_one_hot(scores, masks):
     known = masks.ne(255)
     one_hot = F.one_hot(masks * known, scores.shape[1]).permute(0, 3, 1, 2) * known[:, None]
-    return -(one_hot * torch.log(torch.softmax(scores, dim=1))).sum() / known.sum()
+    return -(one_hot * torch.log_softmax(scores, dim=1)).sum() / known.sum()
 
 
 def offset_backwards(layers, kernel):
@@ -168,6 +170,27 @@ def offset_as_a_float(layers, kernel):
     return offset_backwards(layers, kernel).double()
 
 
+def offset_with_strides_of_two(layers, kernel):
+    return fcn_skips.crop_offset([(k, min(stride, 2), padding) for k, stride, padding in layers], kernel)
+
+
+def loss_with_a_small_number_added(scores, masks):
+    return F.nll_loss((scores.softmax(1) + 1e-8).log(), masks, ignore_index=255)
+
+
+def loss_with_a_least_probability(scores, masks):
+    return F.nll_loss(scores.softmax(1).clamp(min=1e-6).log(), masks, ignore_index=255)
+
+
+def loss_whose_gradient_is_nan(scores, masks):
+    """The value is right, and 0 times infinity goes back to the scores."""
+    return loss_by_torch(scores, masks) + 0 * (scores - scores).sqrt().sum()
+
+
+def loss_to_base_two(scores, masks):
+    return loss_by_torch(scores, masks) / math.log(2)
+
+
 def loss_without_gradient(scores, masks):
     with torch.no_grad():
         return F.cross_entropy(scores, masks, ignore_index=255)
@@ -175,10 +198,6 @@ def loss_without_gradient(scores, masks):
 
 def loss_that_overflows(scores, masks):
     return loss_by_torch(scores.exp().log(), masks)
-
-
-def loss_of_the_first_image(scores, masks):
-    return F.cross_entropy(scores[:1], masks[:1], ignore_index=255)
 
 
 def loss_without_void_in_it(scores, masks):
@@ -198,8 +217,60 @@ def fused_on_the_diagonal(score, skip_score, weight, offset):
     return up + skip_score[:, :, offset:, offset:][:, :, : up.shape[2], : up.shape[3]]
 
 
-def head_of_the_paper(pool3, pool4, fc7, score_weights, up_weights, offsets, size):
-    return fcn_skips.fcn8_scores(pool3, pool4, fc7, score_weights, up_weights, (5, 9, 31), size)
+def fused_at(*corner):
+    """A crop that begins at other places than the offset."""
+
+    def fused(score, skip_score, weight, offset):
+        top, left = (place(offset) for place in corner)
+        up = F.conv_transpose2d(score, weight, stride=2)
+        return up + skip_score[:, :, top:, left:][:, :, : up.shape[2], : up.shape[3]]
+
+    return fused
+
+
+def fused_from_the_far_corner(score, skip_score, weight, offset):
+    up = F.conv_transpose2d(score, weight, stride=2)
+    return up + skip_score[:, :, -up.shape[2] :, -up.shape[3] :]
+
+
+def fused_with_the_kernel_turned(score, skip_score, weight, offset):
+    return fcn_skips.fuse(score, skip_score, weight.flip(2, 3), offset)
+
+
+def fused_never(score, skip_score, weight, offset):
+    raise RuntimeError("x")
+
+
+def fused_with_wrong_ends(score, skip_score, weight, offset):
+    up = F.conv_transpose2d(score, weight, stride=2)
+    return skip_score[..., offset : up.shape[2], offset : up.shape[3]] + up
+
+
+def fused_whole(score, skip_score, weight, offset):
+    return skip_score + F.conv_transpose2d(score, weight, stride=2)
+
+
+def fused_rows_only(score, skip_score, weight, offset):
+    up = F.conv_transpose2d(score, weight, stride=2)
+    return up + skip_score[:, :, offset : offset + up.shape[2], :]
+
+
+def head_without_pool4(pool3, pool4, fc7, score_weights, up_weights, offsets, size):
+    return fcn_skips.fcn8_scores(pool3, 0 * pool4, fc7, score_weights, up_weights, offsets, size)
+
+
+def head_one_off(pool3, pool4, fc7, score_weights, up_weights, offsets, size):
+    offsets = (*offsets[:2], offsets[2] + 1)
+    return fcn_skips.fcn8_scores(pool3, pool4, fc7, score_weights, up_weights, offsets, size)
+
+
+def head_with_kernels_exchanged(pool3, pool4, fc7, score_weights, up_weights, offsets, size):
+    up_weights = (up_weights[1], up_weights[0], up_weights[2])
+    return fcn_skips.fcn8_scores(pool3, pool4, fc7, score_weights, up_weights, offsets, size)
+
+
+def head_that_never_ends_well(pool3, pool4, fc7, score_weights, up_weights, offsets, size):
+    raise RuntimeError("The size of tensor a (1) must match the size of tensor b (1) at non-singleton dimension 1")
 
 
 def head_for_square_images(pool3, pool4, fc7, score_weights, up_weights, offsets, size):
@@ -230,6 +301,48 @@ def test_wrong_halves_are_diagnosed_however_they_are_rounded(whole, way: str) ->
         return whole(float(offset_backwards(layers, kernel)) - 0.5)
 
     assert (name_of("crop_offset", back_by_half_a_kernel) or "").startswith(f"half_kernel_back{way}")
+
+
+@pytest.mark.parametrize(
+    ("exercise", "answer", "named"),
+    [
+        ("fuse", fused_never, None),
+        ("fuse", fused_with_wrong_ends, "end_without_offset"),
+        ("fuse", fused_whole, "not_cropped"),
+        ("fuse", fused_rows_only, "not_cropped"),
+        ("fcn8_scores", head_that_never_ends_well, None),
+        ("pixel_cross_entropy", loss_whose_gradient_is_nan, None),
+    ],
+)
+def test_answers_that_raise_get_no_name_but_their_own(exercise, answer, named, monkeypatch) -> None:
+    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
+    assert name_of(exercise, answer) == named
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (float, "it returned the float -3.0; a whole number was expected."),
+        (Fraction, "it returned the fraction -3; a whole number was expected."),
+        (np.float64, "it returned the float -3.0; a whole number was expected."),
+        (np.int64, None),
+        (torch.tensor, None),
+    ],
+)
+def test_what_is_no_int_is_named_by_its_type(made, said: str | None) -> None:
+    mismatch = EXERCISES["crop_offset"].compare(-3, made(-3))
+    assert (mismatch and mismatch.says) == said
+
+
+def test_missing_and_surplus_entries_are_named_alone() -> None:
+    def start_with_another_name(score_weight, score_bias, channels):
+        head = fcn_skips.start_16s(score_weight, score_bias, channels)
+        head["up16.weight"] = head.pop("up.weight")
+        return head
+
+    text = verdict_card(judged(EXERCISES["start_16s"], start_with_another_name, 0)).text()
+    assert "Yours: it lacks `up.weight`, and it holds `up16.weight`, which was not asked for." in text
+    assert "score_fr" not in text
 
 
 def test_a_wrong_start_is_told_in_few_words() -> None:
@@ -297,20 +410,32 @@ class TestContract(Contract):
             offset_as_a_float,
             offset_for_kernels_of_twice_the_factor,
             offset_of_two_strides,
+            offset_with_strides_of_two,
         ),
         "pixel_cross_entropy": (
             loss_without_gradient,
             loss_that_overflows,
-            loss_of_the_first_image,
+            loss_with_a_small_number_added,
+            loss_with_a_least_probability,
+            (loss_whose_gradient_is_nan, "some gradients of the scores are nan or infinite"),
+            loss_to_base_two,
             loss_without_void_in_it,
         ),
         "fuse": (
             fused_square,
             fused_on_the_diagonal,
+            fused_at(lambda offset: offset, lambda offset: 0),
+            fused_at(lambda offset: 0, lambda offset: offset),
+            fused_at(lambda offset: offset + 1, lambda offset: offset + 1),
+            fused_at(lambda offset: offset - 1, lambda offset: offset - 1),
+            fused_from_the_far_corner,
+            fused_with_the_kernel_turned,
         ),
         "fcn8_scores": (
-            head_of_the_paper,
             head_for_square_images,
+            head_without_pool4,
+            head_one_off,
+            head_with_kernels_exchanged,
         ),
         "start_16s": (
             start_with_three_classes,
