@@ -1,0 +1,1130 @@
+"""The exercises of lesson 07."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from segcourse.atrous import atrous_conv, valid_taps
+from segcourse.exercises import Lesson
+from segcourse.exercises.convolutionalize import _network, _run, _same_scores, _whole_numbers
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, RandomDraw, draw_tensor
+from segcourse.exercises.quiz import Option, Question
+from segcourse.receptive_field import Field, Layer
+
+STEM = "07_atrous"
+Pair = tuple[int, int]
+Plain = Callable[[Tensor], Tensor]
+
+
+# --- effective_kernel -------------------------------------------------------------------------------------
+
+
+def effective_kernel(kernel: int, rate: int) -> int:
+    """Return how many units an atrous kernel spans, its first tap to its last."""
+    return kernel + (kernel - 1) * (rate - 1)
+
+
+def _kernel_and_rate(draw: Draw) -> Case:
+    return {"kernel": draw.integer(1, 7), "rate": draw.integer(1, 24)}
+
+
+EFFECTIVE_KERNEL = Exercise(
+    name="effective_kernel",
+    lesson=STEM,
+    title="What a kernel spans",
+    points=1,
+    minutes=4,
+    difficulty=1,
+    reference=effective_kernel,
+    oracle=lambda kernel, rate: len(range(0, 1 + rate * (kernel - 1))),
+    cases=_kernel_and_rate,
+    examples=(
+        {"kernel": 3, "rate": 2},
+        {"kernel": 3, "rate": 1},
+        {"kernel": 3, "rate": 12},
+        {"kernel": 2, "rate": 5},
+        {"kernel": 1, "rate": 7},
+        {"kernel": 5, "rate": 3},
+    ),
+    misconceptions=(
+        Misconception(
+            "kernel_times_rate",
+            lambda kernel, rate: kernel * rate,
+            "You multiplied the kernel by the rate. That leaves a gap after the last tap too. How many gaps lie "
+            "between k taps?",
+            "What it spans",
+        ),
+        Misconception(
+            "rate_zeros_a_gap",
+            lambda kernel, rate: kernel + (kernel - 1) * rate,
+            "You put `rate` holes into each gap. At rate 1, the plain convolution, there are none.",
+            "What it spans",
+        ),
+        Misconception(
+            "one_gap",
+            lambda kernel, rate: kernel + rate - 1,
+            "You opened one gap. Between k taps there is more than one.",
+            "What it spans",
+        ),
+        Misconception(
+            "steps_not_units",
+            lambda kernel, rate: (kernel - 1) * rate,
+            "You counted the steps from the first tap to the last. How many units do so many steps touch, both ends "
+            "included?",
+            "What it spans",
+        ),
+        Misconception(
+            "holes_only",
+            lambda kernel, rate: (kernel - 1) * (rate - 1),
+            "You counted the holes. The taps themselves take room as well.",
+            "What it spans",
+        ),
+        Misconception(
+            "one_reach",
+            lambda kernel, rate: kernel // 2 * rate + 1,
+            "You counted from the middle tap to one end. The kernel reaches to both sides.",
+            "What it spans",
+        ),
+        Misconception(
+            "rate_forgotten",
+            lambda kernel, rate: kernel,
+            "You returned the number of taps. At rates above 1 they do not lie side by side.",
+            "What it spans",
+        ),
+        Misconception(
+            "squared",
+            lambda kernel, rate: (kernel + (kernel - 1) * (rate - 1)) ** 2,
+            "You counted the units of the square. The exercise asks for its side.",
+            "What it spans",
+        ),
+    ),
+    hints=(
+        "Draw 3 taps at rate 4 on squared paper, and count the squares from the first to the last.",
+        "Two kinds of units: the taps, and the holes between them. How many gaps are there, and how many holes in "
+        "each?",
+        "kernel + (number of gaps) * (holes in a gap): there is one gap fewer than taps, one hole fewer than the rate",
+    ),
+    property="a kernel of this many units, zeros where the holes are, reads what the atrous kernel reads.",
+)
+
+
+# --- by_holes ---------------------------------------------------------------------------------------------
+
+
+def by_holes(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    """Return an atrous convolution, computed by a plain one on subsampled maps."""
+    height, width = (size - (kernel - 1) * rate for size in x.shape[2:])
+    phases = [[conv(x[:, :, a::rate, b::rate]) for b in range(rate)] for a in range(rate)]
+    out = x.new_zeros(*phases[0][0].shape[:2], height, width)
+    for a in range(rate):
+        for b in range(rate):
+            out[:, :, a::rate, b::rate] = phases[a][b]
+    return out
+
+
+def _map_and_kernel(draw: Draw) -> Case:
+    kernel, rate = draw.choice((2, 3)), draw.integer(2, 3)
+    inputs = draw.integer(1, 2)
+    height, width = (kernel * rate + draw.integer(0, 4) for _ in range(2))
+    width += width == height
+    x = draw_tensor(draw, (draw.integer(1, 2), inputs, height, width), 0, 9)
+    weight = draw_tensor(draw, (draw.integer(1, 2) + inputs, inputs, kernel, kernel), -3, 3)
+    weight[..., 0, 0] += 4  # no kernel is its own mirror
+    return {"x": x, "weight": weight, "kernel": kernel, "rate": rate}
+
+
+def _drive_holes(answer: Callable[..., Any], case: Case) -> Any:
+    """Hand the weight over as a function that convolves plainly."""
+    return answer(case["x"], lambda x: F.conv2d(x, case["weight"]), case["kernel"], case["rate"])
+
+
+def _phases(x: Tensor, conv: Plain, rate: int) -> list[list[Tensor]]:
+    return [[conv(x[:, :, a::rate, b::rate]) for b in range(rate)] for a in range(rate)]
+
+
+def _starts(rate: int) -> list[Pair]:
+    return [(a, b) for a in range(rate) for b in range(rate)]
+
+
+def _interlaced(
+    place: Callable[[int, int, int], Pair] = lambda a, b, rate: (a, b),
+    pick: Callable[[int, int, int], Pair] = lambda a, b, rate: (a, b),
+    phases: Callable[[int], Sequence[Pair]] = lambda rate: _starts(rate),
+) -> Callable[[Tensor, Plain, int, int], Tensor]:
+    """An interlacing with a mistake in it: which phases are made, what is picked for each, where it is put."""
+
+    def wrong(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+        height, width = (size - (kernel - 1) * rate for size in x.shape[2:])
+        maps = _phases(x, conv, rate)
+        out = x.new_zeros(*maps[0][0].shape[:2], height, width)
+        for a, b in phases(rate):
+            (row, column), (down, right) = place(a, b, rate), pick(a, b, rate)
+            slot, made = out[:, :, row::rate, column::rate], maps[down][right]
+            h, w = min(slot.shape[2], made.shape[2]), min(slot.shape[3], made.shape[3])
+            slot[:, :, :h, :w] = made[:, :, :h, :w]
+        return out
+
+    return wrong
+
+
+def _side_by_side(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    maps = _phases(x, conv, rate)
+    height, width = (size - (kernel - 1) * rate for size in x.shape[2:])
+    out = x.new_zeros(*maps[0][0].shape[:2], height, width)
+    top = 0
+    for row in maps:
+        left = 0
+        for part in row:
+            out[:, :, top : top + part.shape[2], left : left + part.shape[3]] = part
+            left += part.shape[3]
+        top += row[0].shape[2]
+    return out
+
+
+def _plain_on_the_map(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    return conv(x)
+
+
+def _one_phase(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    return conv(x[:, :, ::rate, ::rate])
+
+
+def _rows_only(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    parts = [conv(x[:, :, a::rate]) for a in range(rate)]
+    out = x.new_zeros(*parts[0].shape[:2], x.shape[2] - (kernel - 1) * rate, parts[0].shape[3])
+    for a, part in enumerate(parts):
+        out[:, :, a::rate] = part
+    return out
+
+
+def _repeated(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    height, width = (size - (kernel - 1) * rate for size in x.shape[2:])
+    part = conv(x[:, :, ::rate, ::rate])
+    return part.repeat_interleave(rate, 2).repeat_interleave(rate, 3)[:, :, :height, :width]
+
+
+def _enlarged(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    size = [n - (kernel - 1) * rate for n in x.shape[2:]]
+    return F.interpolate(conv(x[:, :, ::rate, ::rate]), size=size, mode="bilinear", align_corners=False)
+
+
+BY_HOLES = Exercise(
+    name="by_holes",
+    lesson=STEM,
+    title="Atrous by plain convolutions",
+    points=2,
+    minutes=10,
+    difficulty=2,
+    reference=by_holes,
+    oracle=lambda x, conv, kernel, rate: atrous_conv(x, _weight_of(conv, x.shape[1], kernel), rate),
+    cases=_map_and_kernel,
+    examples=(
+        {
+            "x": torch.arange(1.0, 51.0).reshape(1, 1, 5, 10) ** 2 % 17,
+            "weight": torch.tensor([[1.0, 2.0], [0.0, 3.0]]).reshape(1, 1, 2, 2),
+            "kernel": 2,
+            "rate": 2,
+        },
+    ),
+    drive=_drive_holes,
+    runs=16,
+    misconceptions=(
+        Misconception(
+            "laid_side_by_side",
+            _side_by_side,
+            "The convolved maps lie side by side. Each unit must go back to where its first pixel came from: "
+            "neighbours belong to different phases.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "plain_convolution",
+            _plain_on_the_map,
+            "You convolved the whole map. Neighbouring taps then read neighbouring pixels: what must be taken out "
+            "first, so that neighbours in the map are `rate` pixels apart?",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "first_phase_only",
+            _one_phase,
+            "You subsampled and convolved once. That is one phase; where do the pixels that you left out go?",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "rows_only",
+            _rows_only,
+            "You took the rows apart and left the columns together. The kernel has holes in both directions.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "first_phase_repeated",
+            _repeated,
+            "You computed one phase and repeated its numbers. The units between have numbers of their own.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "first_phase_enlarged",
+            _enlarged,
+            "You computed one phase and interpolated. The units between have numbers of their own.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "diagonal_only",
+            _interlaced(phases=lambda rate: [(a, a) for a in range(rate)]),
+            "You made the phases that begin at row a, column a. Every start down goes with every start to the right.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "one_phase_short",
+            _interlaced(phases=lambda rate: _starts(rate - 1)),
+            "Your last phase is missing in each direction. range(n) ends with n - 1, and the starts go from 0 to "
+            "rate - 1.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "rows_and_columns_exchanged",
+            _interlaced(pick=lambda a, b, rate: (b, a)),
+            "You wrote the phase that begins at row a, column b to the places that begin at row b, column a. Which "
+            "axis is which?",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "phases_reversed",
+            _interlaced(place=lambda a, b, rate: (rate - 1 - a, rate - 1 - b)),
+            "You put the phases back in reverse order. The phase that begins at pixel 0 gives the unit 0.",
+            "The hole algorithm",
+        ),
+    ),
+    hints=(
+        "Which pixels can meet in one sum? With rate 2: are there two pixels, one in an even and one in an odd row, "
+        "that the same unit reads?",
+        "Two loops over the starts, down and to the right, from 0 to rate - 1. A slice with a step takes a phase out "
+        "of the map, and the same kind of slice says where its results belong.",
+        "out[:, :, a::rate, ...] = conv(x[:, :, a::rate, ...]), with b for the columns",
+    ),
+    property="unit (i, j) is the kernel's sum over the pixels (i + rate·s, j + rate·t), for its taps (s, t).",
+)
+
+
+def _weight_of(conv: Plain, channels: int, kernel: int) -> Tensor:
+    """Find a plain convolution's weight by showing it one pixel after the other, for the oracle."""
+    pixels = torch.eye(channels * kernel * kernel).reshape(-1, channels, kernel, kernel)
+    return conv(pixels)[:, :, 0, 0].T.reshape(-1, channels, kernel, kernel)
+
+
+# --- field_and_read ---------------------------------------------------------------------------------------
+
+
+def field_and_read(kernel: int, rates: Sequence[int]) -> Pair:
+    """Return the length of a stack's receptive field, and how many positions in it are read."""
+    seen = {0}
+    for rate in rates:
+        seen = {position + tap * rate for position in seen for tap in range(kernel)}
+    return max(seen) + 1, len(seen)
+
+
+def _kernel_and_rates(draw: Draw) -> Case:
+    kernel = draw.choice((3, 3, 2, 5))
+    count = draw.integer(1, 4 if kernel < 5 else 3)
+    return {"kernel": kernel, "rates": [draw.choice((1, 2, 3, 4, 5, 8)) for _ in range(count)]}
+
+
+def _field_by_sets(kernel: int, rates: Sequence[int]) -> Pair:
+    field = Field.of([Layer(kernel, dilation=rate) for rate in rates])
+    return int(field.size), int(field.size) - len(field.holes())
+
+
+def _extent(kernel: int, rates: Sequence[int]) -> int:
+    return 1 + sum((kernel - 1) * rate for rate in rates)
+
+
+def _with_field(field: Callable[[int, Sequence[int]], int]) -> Callable[[int, Sequence[int]], Pair]:
+    return lambda kernel, rates: (field(kernel, rates), field_and_read(kernel, rates)[1])
+
+
+def _with_read(read: Callable[[int, Sequence[int]], int]) -> Callable[[int, Sequence[int]], Pair]:
+    return lambda kernel, rates: (_extent(kernel, rates), read(kernel, rates))
+
+
+def _rates_multiply(kernel: int, rates: Sequence[int]) -> int:
+    field, jump = 1, 1
+    for rate in rates:
+        jump *= rate
+        field += (kernel - 1) * jump
+    return field
+
+
+FIELD_AND_READ = Exercise(
+    name="field_and_read",
+    lesson=STEM,
+    title="What a stack sees and reads",
+    points=2,
+    minutes=10,
+    difficulty=2,
+    reference=field_and_read,
+    oracle=_field_by_sets,
+    cases=_kernel_and_rates,
+    examples=(
+        {"kernel": 3, "rates": [1, 2, 4]},
+        {"kernel": 3, "rates": [2, 2, 2]},
+        {"kernel": 3, "rates": [2, 4, 8]},
+        {"kernel": 3, "rates": [4, 2, 1]},
+        {"kernel": 2, "rates": [3, 1]},
+        {"kernel": 5, "rates": [4]},
+        {"kernel": 3, "rates": [1, 5, 2]},
+        {"kernel": 2, "rates": [2, 2, 3, 5]},
+    ),
+    misconceptions=(
+        Misconception(
+            "gridding_unseen",
+            _with_read(_extent),
+            "You count every position of the field as read. Between the taps there are holes: does a layer above or "
+            "below fill them all?",
+            "Gridding",
+        ),
+        Misconception(
+            "common_factor_only",
+            _with_read(lambda kernel, rates: (_extent(kernel, rates) - 1) // math.gcd(*rates) + 1),
+            "You divided by the common factor of the rates. A common factor leaves holes, but there may be holes "
+            "without one: look at rates 3 and 5.",
+            "Gridding",
+        ),
+        Misconception(
+            "last_layer_alone",
+            lambda kernel, rates: (effective_kernel(kernel, rates[-1]), kernel),
+            "You looked at the last layer alone. Its inputs are units of the layer below, and each of those sees more "
+            "than one position.",
+            "Stacked rates",
+        ),
+        Misconception(
+            "largest_field",
+            lambda kernel, rates: (effective_kernel(kernel, max(rates)), field_and_read(kernel, rates)[1]),
+            "Your field is that of the layer with the largest rate. So it is for layers side by side; these are "
+            "stacked.",
+            "Stacked rates",
+        ),
+        Misconception(
+            "doubling_assumed",
+            _with_field(lambda kernel, rates: 2 ** (len(rates) + 1) - 1),
+            "Your field is 2^(layers + 1) - 1. That is 3, 7, 15, ... for 3-tap layers with rates that double, and for "
+            "nothing else.",
+            "Stacked rates",
+        ),
+        Misconception(
+            "kernels_added",
+            _with_field(lambda kernel, rates: sum(effective_kernel(kernel, rate) for rate in rates)),
+            "You added up what the kernels span. They overlap: a second layer adds only what its outermost taps reach "
+            "beyond the field below.",
+            "Stacked rates",
+        ),
+        Misconception(
+            "rates_multiplied",
+            _with_field(_rates_multiply),
+            "You multiplied the rates up from layer to layer, as strides are. A layer with a rate has stride 1: it "
+            "moves nothing apart for those above it.",
+            "Stacked rates",
+        ),
+        Misconception(
+            "rates_forgotten",
+            lambda kernel, rates: (1 + (kernel - 1) * len(rates),) * 2,
+            "You counted plain layers. Neighbouring taps of these lie `rate` positions apart.",
+            "Stacked rates",
+        ),
+        Misconception(
+            "steps_not_positions",
+            lambda kernel, rates: (_extent(kernel, rates) - 1, field_and_read(kernel, rates)[1]),
+            "Your field is one too small: you counted the steps from the first position to the last.",
+            "Stacked rates",
+        ),
+        Misconception(
+            "paths_counted",
+            _with_read(lambda kernel, rates: kernel ** len(rates)),
+            "You counted paths. Several of them may end at the same position, which is read once for all.",
+            "Gridding",
+        ),
+        Misconception(
+            "taps_counted",
+            _with_read(lambda kernel, rates: kernel * len(rates)),
+            "You counted the taps of all layers. A tap of an upper layer reads a unit, and that one has taps of its "
+            "own.",
+            "Gridding",
+        ),
+        Misconception(
+            "holes_counted",
+            _with_read(lambda kernel, rates: _extent(kernel, rates) - field_and_read(kernel, rates)[1]),
+            "You counted the positions that are not read.",
+            "Gridding",
+        ),
+    ),
+    hints=(
+        "Follow the taps down: one unit reads a few positions of the layer below. Which positions does each of those "
+        "read, one layer further down?",
+        "Keep a set of positions, at first {0}. For each layer, replace it by all sums of a position in the set and a "
+        "tap. A set holds each number once.",
+        "for rate in rates: seen = {position + tap * rate for ... for tap in range(kernel)}; then largest less "
+        "smallest plus 1, and how many",
+    ),
+    property="the field reaches from the first position that can change the unit to the last; those that can are "
+    "counted once each.",
+)
+
+
+# --- set_output_stride ------------------------------------------------------------------------------------
+
+
+def set_output_stride(model: nn.Sequential, output_stride: int) -> nn.Sequential:
+    """Return the network with strides turned into rates, its weights unchanged."""
+    dense: Any = copy.deepcopy(model)
+    stride, rate = 1, 1  # what the layers so far keep, and what was taken from them
+    for layer in dense:
+        if isinstance(layer, nn.Conv2d):
+            layer.padding = (rate * int(layer.padding[0]), rate * int(layer.padding[1]))
+        if hasattr(layer, "dilation"):  # convolutions and poolings have one
+            step = layer.stride if isinstance(layer.stride, int) else layer.stride[0]
+            layer.dilation = (rate, rate)
+            if stride < output_stride:
+                stride *= step
+            else:
+                layer.stride = (1, 1)
+                rate *= step
+    return dense
+
+
+def _chain_and_image(draw: Draw) -> Case:
+    channels = draw.integer(1, 2)
+    layers, at, total = [], channels, 1
+    steps = draw.choice((2, 2, 3))
+    for _ in range(steps):
+        out = draw.integer(2, 3)
+        if draw.choice((False, True)):
+            layers += [f"Conv2d({at}, {out}, 3, 1, 1)", "ReLU()", "MaxPool2d(2)"]
+        else:
+            layers += [f"Conv2d({at}, {out}, 3, 2, 1)", "ReLU()"]
+        at, total = out, 2 * total
+    out = draw.integer(2, 3)
+    layers.append(draw.choice((f"Conv2d({at}, {out}, 3, 1, 1)", f"Conv2d({at}, {out}, 3, 1, 0)")))
+    layers += ["ReLU()", f"Conv2d({out}, 2, 1)"]
+    output_stride = draw.choice(tuple(2**n for n in range(steps)))
+    height, width = (total * draw.integer(4, 5) + draw.integer(0, total - 1) for _ in range(2))
+    width += total if width == height else 0
+    image = _whole_numbers(draw, (draw.integer(1, 2), channels, height, width), 0, 9)
+    return {"model": ", ".join(layers), "output_stride": output_stride, "seed": draw.integer(0, 999), "image": image}
+
+
+def _drive_stride(answer: Callable[..., Any], case: Case) -> Any:
+    """Build the network, hand it over, run what comes back, and see that the network stays as it is."""
+    model = _network(case["model"], case["seed"])
+    layers, before = repr(model), copy.deepcopy(model.state_dict())
+    network = answer(model, case["output_stride"])
+    if repr(model) != layers or any(not torch.equal(v, before[k]) for k, v in model.state_dict().items()):
+        return "it changed the network that it was given. Work on a copy: copy.deepcopy(model).", []
+    return _run(network, case["image"])
+
+
+class _ByPhases(nn.Module):
+    """The dense map by another way: where a stride goes, each phase of the map goes through the later layers alone."""
+
+    def __init__(self, model: nn.Sequential, output_stride: int) -> None:
+        super().__init__()
+        self.model, self.output_stride = model, output_stride
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self._from(image, list(self.model), 1)
+
+    def _from(self, x: Tensor, layers: list[nn.Module], stride: int) -> Tensor:
+        if not layers:
+            return x
+        layer, *later = layers
+        step = _step(layer)
+        if step == 1 or stride < self.output_stride:
+            return self._from(layer(x), later, stride * step)
+        if isinstance(layer, nn.Conv2d):
+            y = F.conv2d(x, layer.weight, layer.bias, 1, layer.padding)
+        else:
+            y = F.max_pool2d(x, 2, 1)
+        parts = [[self._from(y[..., a::step, b::step], later, stride) for b in range(step)] for a in range(step)]
+        height, width = sum(row[0].shape[2] for row in parts), sum(part.shape[3] for part in parts[0])
+        out = y.new_zeros(*parts[0][0].shape[:2], height, width)
+        for a, b in itertools.product(range(step), repeat=2):
+            out[..., a::step, b::step] = parts[a][b]
+        return out
+
+
+def _dense_with(
+    own: Callable[[int, int], int] = lambda rate, step: rate,
+    then: Callable[[int, int], int] = lambda rate, step: rate * step,
+    padding: Callable[[int, int], int] = lambda padding, rate: padding * rate,
+    spread: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d),
+    loses: Callable[[int, int], bool] = lambda stride, output_stride: stride >= output_stride,
+    once: bool = False,
+) -> Callable[[nn.Sequential, int], nn.Sequential]:
+    """A conversion with a mistake in it.
+
+    Args:
+        own: rate so far, a layer's stride -> the rate of a layer that loses this stride.
+        then: the same -> the rate of the layers after it.
+        padding: padding, rate -> the new padding.
+        spread: layers that get a rate.
+        loses: stride so far, output stride -> whether a layer loses its stride.
+        once: only the next layer gets the rate.
+    """
+
+    def convert(model: nn.Sequential, output_stride: int) -> nn.Sequential:
+        dense = copy.deepcopy(model)
+        stride, rate = 1, 1
+        for layer in dense:
+            if not isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+                continue
+            step = _step(layer)
+            goes = step > 1 and loses(stride, output_stride)
+            used = own(rate, step) if goes else rate
+            if isinstance(layer, spread):
+                layer.dilation = (used, used)
+                if isinstance(layer, nn.Conv2d):
+                    side = padding(int(layer.padding[0]), used)
+                    layer.padding = (side, side)
+            if goes:
+                layer.stride = (1, 1)
+                rate = then(rate, step)
+            else:
+                stride *= step
+                rate = 1 if once else rate
+        return dense
+
+    return convert
+
+
+def _step(layer: nn.Module) -> int:
+    if isinstance(layer, nn.Conv2d):
+        return layer.stride[0]
+    return int(layer.stride) if isinstance(layer, nn.MaxPool2d) else 1  # type: ignore[arg-type]
+
+
+def _enlarged_map(model: nn.Sequential, output_stride: int) -> nn.Sequential:
+    factor = math.prod(map(_step, model)) // output_stride
+    return nn.Sequential(model, nn.Upsample(scale_factor=factor, mode="bilinear"))
+
+
+SET_OUTPUT_STRIDE = Exercise(
+    name="set_output_stride",
+    lesson=STEM,
+    title="Strides into rates",
+    points=3,
+    minutes=15,
+    difficulty=3,
+    reference=set_output_stride,
+    oracle=_ByPhases,
+    cases=_chain_and_image,
+    examples=(
+        {
+            "model": "Conv2d(2, 3, 3, 1, 1), ReLU(), MaxPool2d(2), Conv2d(3, 2, 3, 2, 1), ReLU(), "
+            "Conv2d(2, 3, 3, 1, 0), ReLU(), Conv2d(3, 2, 1)",
+            "output_stride": 2,
+            "seed": 1,
+            "image": _whole_numbers(RandomDraw(0), (2, 2, 18, 23), 0, 9),
+        },
+        {
+            "model": "Conv2d(1, 2, 3, 2, 1), ReLU(), Conv2d(2, 3, 3, 2, 1), ReLU(), Conv2d(3, 2, 3, 1, 1), ReLU(), "
+            "MaxPool2d(2), Conv2d(2, 3, 3, 1, 1), ReLU(), Conv2d(3, 2, 1)",
+            "output_stride": 1,
+            "seed": 2,
+            "image": _whole_numbers(RandomDraw(1), (1, 1, 33, 42), 0, 9),
+        },
+    ),
+    drive=_drive_stride,
+    compare=_same_scores,
+    runs=14,
+    misconceptions=(
+        Misconception(
+            "strides_only",
+            _dense_with(then=lambda rate, step: rate),
+            "You took strides away and left the later layers as they were. Their taps now read neighbours that used "
+            "to be further apart.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "padding_not_scaled",
+            _dense_with(padding=lambda padding, rate: padding),
+            "The rates are right, the padding is not: a kernel that reaches further needs more zeros, or the map "
+            "shrinks and every unit moves.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "rate_too_early",
+            _dense_with(own=lambda rate, step: rate * step),
+            "The layer that lost its stride got the larger rate already. Its own input is as it was; what changed is "
+            "its output, and who reads that?",
+            "Strides into rates",
+        ),
+        Misconception(
+            "next_layer_only",
+            _dense_with(once=True),
+            "The layer after the lost stride has a rate, those after that one have none. Is the map any coarser where "
+            "they read it?",
+            "Strides into rates",
+        ),
+        Misconception(
+            "rates_added",
+            _dense_with(then=lambda rate, step: rate + step if rate > 1 else step),
+            "You added up the strides that were lost. Two of them, one after the other, had moved units apart by their "
+            "product.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "rate_of_the_last",
+            _dense_with(then=lambda rate, step: step),
+            "Your rate counts the last stride that was lost and forgets those before it.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "every_stride_goes",
+            _dense_with(loses=lambda stride, output_stride: True),
+            "You took every stride away. The network is to keep strides until its units lie `output_stride` pixels "
+            "apart.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "one_stride_too_many",
+            _dense_with(loses=lambda stride, output_stride: stride > output_stride),
+            "One stride too many is left. Before a layer, look at the stride so far: is it what was asked for already?",
+            "Strides into rates",
+        ),
+        Misconception(
+            "poolings_not_spread",
+            _dense_with(spread=(nn.Conv2d,)),
+            "The convolutions have their rates, the poolings have none. A pooling that comes after a lost stride reads "
+            "units as far apart as before only with a rate.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "map_enlarged",
+            _enlarged_map,
+            "You enlarged the coarse map. The units between are then means of their neighbours; the network itself has "
+            "numbers for them.",
+            "Strides into rates",
+        ),
+    ),
+    hints=(
+        "Walk through the layers with two numbers: the stride that the network has so far, and the stride that you "
+        "have taken out so far. Which of them decides what becomes of a layer?",
+        "Every layer gets the rate that was taken out *before* it, and a convolution its padding times that rate. "
+        "Then decide: if the wanted stride is not reached, the layer keeps its own, otherwise it loses it and the "
+        "rate grows.",
+        "if stride < output_stride: stride *= step; otherwise the layer's stride becomes 1 and rate *= step; before "
+        "that, dilation = rate and padding * rate",
+    ),
+    property="at every (total stride / output stride)-th place stands the strided network's number, and between them "
+    "what it would say if its units lay there.",
+)
+
+
+# --- valid_fraction ---------------------------------------------------------------------------------------
+
+
+def valid_fraction(height: int, width: int, rate: int) -> float:
+    """Return the share of a 3x3 atrous layer's products that read the map, not the padding."""
+    rows = height + 2 * max(0, height - rate)
+    columns = width + 2 * max(0, width - rate)
+    return rows * columns / (9 * height * width)
+
+
+def _map_and_rate(draw: Draw) -> Case:
+    height, width = draw.integer(1, 24), draw.integer(1, 30)
+    width += width == height
+    return {"height": height, "width": width, "rate": draw.integer(1, 36)}
+
+
+def _fraction_with(
+    along: Callable[[int, int], float],
+    of: Callable[[float, float, int, int], float] = lambda rows, columns, height, width: (
+        rows * columns / (9 * height * width)
+    ),
+) -> Callable[[int, int, int], float]:
+    """A count with a mistake in it: valid taps along an axis, and what is made of the two."""
+    return lambda height, width, rate: of(along(height, rate), along(width, rate), height, width)
+
+
+def _along(size: int, rate: int) -> int:
+    return size + 2 * max(0, size - rate)
+
+
+def _all_inside(height: int, width: int, rate: int) -> float:
+    return max(0, height - 2 * rate) * max(0, width - 2 * rate) / (height * width)
+
+
+def _in_the_middle(height: int, width: int, rate: int) -> float:
+    rows, columns = (1 + (n // 2 >= rate) + (n - 1 - n // 2 >= rate) for n in (height, width))
+    return rows * columns / 9
+
+
+VALID_FRACTION = Exercise(
+    name="valid_fraction",
+    lesson=STEM,
+    title="How many taps read the map",
+    points=2,
+    minutes=9,
+    difficulty=2,
+    reference=valid_fraction,
+    oracle=lambda height, width, rate: float(valid_taps((height, width), rate).sum()) / (9 * height * width),
+    cases=_map_and_rate,
+    examples=(
+        {"height": 2, "width": 3, "rate": 1},
+        {"height": 13, "width": 17, "rate": 6},
+        {"height": 13, "width": 17, "rate": 24},
+        {"height": 13, "width": 17, "rate": 15},
+        {"height": 1, "width": 5, "rate": 2},
+        {"height": 8, "width": 4, "rate": 4},
+        {"height": 30, "width": 8, "rate": 9},
+    ),
+    misconceptions=(
+        Misconception(
+            "below_zero",
+            _fraction_with(lambda size, rate: size + 2 * (size - rate)),
+            "Where the rate passes the map's length your count of an outer tap falls below zero. It reads no position "
+            "then, and that is 0.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "nothing_left",
+            lambda height, width, rate: 0.0 if rate >= max(height, width) else valid_fraction(height, width, rate),
+            "For large rates you return 0. One tap never leaves the map: which one?",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "square_assumed",
+            lambda height, width, rate: valid_fraction(height, height, rate),
+            "You counted as if the map were square. Rows and columns leave it at different rates.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "middle_unit_only",
+            _in_the_middle,
+            "You looked at the unit in the middle. Those near a border lose taps earlier; the share is over all units.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "units_with_all_taps",
+            _all_inside,
+            "You counted the units of which all taps are inside. The others have some left, and those count as well.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "one_axis",
+            lambda height, width, rate: _along(height, rate) / (3 * height),
+            "You counted along the rows alone. A tap has to be inside in both directions.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "axes_added",
+            _fraction_with(
+                _along, lambda rows, columns, height, width: (rows / (3 * height) + columns / (3 * width)) / 2
+            ),
+            "You took the mean of rows and columns. A tap is inside if its row *and* its column are.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "one_side",
+            _fraction_with(lambda size, rate: size + max(0, size - rate) + size),
+            "Along an axis you let one outer tap leave the map and the other stay. Both leave it, at opposite ends.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "padding_share",
+            lambda height, width, rate: 1 - valid_fraction(height, width, rate),
+            "You returned the share that falls on padding.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "taps_not_share",
+            lambda height, width, rate: 9 * valid_fraction(height, width, rate),
+            "You returned how many taps a unit has inside, on average. The share is of all nine.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "strict_border",
+            _fraction_with(lambda size, rate: size + 2 * max(0, size - rate - 1)),
+            "Your outer taps leave one unit too early. With N units in a row and rate r: at which units does the tap "
+            "to the right still read the map?",
+            "Rates beyond the map",
+        ),
+    ),
+    hints=(
+        "Think of one axis, and of one tap at a time: left, middle, right. At how many of the N units does the right "
+        "one still read the map?",
+        "Along an axis there are 3N reads. The middle tap always hits; each outer one hits N less the rate times, but "
+        "never fewer than none. In two dimensions a tap must hit in both.",
+        "rows = height + 2 * max(0, height - ...), columns alike; their product over all 9 * height * width",
+    ),
+    property="the share counts each of the nine taps at each unit of the map, and lies between 1/9 and 1.",
+)
+
+
+# --- aspp -------------------------------------------------------------------------------------------------
+
+
+def aspp(x: Tensor, point: Tensor, atrous: Sequence[Tensor], rates: Sequence[int], image: Tensor) -> Tensor:
+    """Return the branches of an atrous spatial pyramid pooling, concatenated."""
+    branches = [F.conv2d(x, point)]
+    for weight, rate in zip(atrous, rates):
+        branches.append(F.conv2d(x, weight, padding=rate, dilation=rate))
+    mean = x.mean(dim=(2, 3), keepdim=True)
+    branches.append(F.conv2d(mean, image).expand(-1, -1, *x.shape[2:]))
+    return torch.cat([branch.relu() for branch in branches], dim=1)
+
+
+def _map_and_branches(draw: Draw) -> Case:
+    channels, width = draw.integer(2, 3), draw.integer(1, 2)
+    height, columns = draw.integer(3, 6), draw.integer(4, 8)
+    columns += columns == height
+    rates = [draw.choice((1, 2, 3, 5)) for _ in range(draw.integer(1, 3))]
+    return {
+        "x": draw_tensor(draw, (draw.integer(1, 3), channels, height, columns), -4, 9),
+        "point": draw_tensor(draw, (width, channels, 1, 1), -3, 3),
+        "atrous": [draw_tensor(draw, (width, channels, 3, 3), -3, 3) for _ in rates],
+        "rates": rates,
+        "image": draw_tensor(draw, (width, channels, 1, 1), -3, 3),
+    }
+
+
+def _aspp_by_hand(x: Tensor, point: Tensor, atrous: Sequence[Tensor], rates: Sequence[int], image: Tensor) -> Tensor:
+    parts = [atrous_conv(x, point), *(atrous_conv(x, w, r, padding=r) for w, r in zip(atrous, rates))]
+    means = torch.stack([torch.stack([plane.sum() / plane.numel() for plane in one]) for one in x])
+    pooled = torch.einsum("nc,oc->no", means, image[:, :, 0, 0])
+    parts.append(pooled[:, :, None, None].repeat(1, 1, *x.shape[2:]))
+    return torch.cat(parts, 1).clamp(min=0)
+
+
+def _aspp_with(
+    pool: Callable[[Tensor], Tensor] = lambda x: x.mean((2, 3), keepdim=True),
+    rate: Callable[[int, int], int] = lambda rate, number: rate,
+    join: Callable[[list[Tensor]], Tensor] = lambda parts: torch.cat(parts, 1),
+    relu: Callable[[Tensor, bool], Tensor] = lambda part, is_image: part.relu(),
+    order: Callable[[list[Tensor]], list[Tensor]] = lambda parts: parts,
+    chained: bool = False,
+) -> Callable[..., Tensor]:
+    """A pyramid with a mistake in it: pooling, rates, how the branches are joined, the ReLU, their order, a chain."""
+
+    def wrong(x: Tensor, point: Tensor, atrous: Sequence[Tensor], rates: Sequence[int], image: Tensor) -> Tensor:
+        parts = [F.conv2d(x, point)]
+        for number, (weight, given) in enumerate(zip(atrous, rates)):
+            used = rate(given, number)
+            parts.append(F.conv2d(x, weight, padding=used, dilation=used))
+        parts.append(F.conv2d(pool(x), image).expand(-1, -1, *x.shape[2:]))
+        last = len(parts) - 1
+        return join(order([relu(part, number == last) for number, part in enumerate(parts)]))
+
+    return wrong
+
+
+ASPP = Exercise(
+    name="aspp",
+    lesson=STEM,
+    title="A pyramid of rates",
+    points=3,
+    minutes=12,
+    difficulty=2,
+    reference=aspp,
+    oracle=_aspp_by_hand,
+    cases=_map_and_branches,
+    runs=16,
+    misconceptions=(
+        Misconception(
+            "branches_added",
+            _aspp_with(join=lambda parts: torch.stack(parts).sum(0)),
+            "You added the branches up. DeepLab v2 does so with scores; here each branch keeps its channels, and a "
+            "later layer mixes them.",
+            "ASPP: several rates side by side",
+        ),
+        Misconception(
+            "rates_ignored",
+            _aspp_with(rate=lambda rate, number: 1),
+            "Your 3x3 branches all have rate 1. The taps of each lie as far apart as its rate says.",
+            "ASPP: several rates side by side",
+        ),
+        Misconception(
+            "no_image_branch",
+            _aspp_with(order=lambda parts: parts[:-1]),
+            "The image branch is missing: the mean of the map, through its 1x1 convolution, at every unit.",
+            "ASPP: several rates side by side",
+        ),
+        Misconception(
+            "no_point_branch",
+            _aspp_with(order=lambda parts: parts[1:]),
+            "The 1x1 branch is missing.",
+            "ASPP: several rates side by side",
+        ),
+        Misconception(
+            "mean_of_the_batch",
+            _aspp_with(pool=lambda x: x.mean((0, 2, 3), keepdim=True).expand(len(x), -1, -1, -1)),
+            "You took the mean over the batch as well. Each image has a mean of its own.",
+            "ASPP: several rates side by side",
+        ),
+        Misconception(
+            "mean_over_channels",
+            _aspp_with(pool=lambda x: x.mean((1, 2, 3), keepdim=True).expand(-1, x.shape[1], -1, -1)),
+            "You took the mean over the channels as well. Each channel has a mean of its own.",
+            "ASPP: several rates side by side",
+        ),
+        Misconception(
+            "largest_for_mean",
+            _aspp_with(pool=lambda x: x.amax((2, 3), keepdim=True)),
+            "You took the largest value of each channel. Image pooling takes the mean.",
+            "ASPP: several rates side by side",
+        ),
+        Misconception(
+            "no_relu",
+            _aspp_with(relu=lambda part, is_image: part),
+            "The ReLU is missing: there are negative numbers in your answer.",
+            "Exercise: a pyramid of rates (3 points)",
+        ),
+        Misconception(
+            "no_relu_on_the_image",
+            _aspp_with(relu=lambda part, is_image: part if is_image else part.relu()),
+            "The image branch has no ReLU. Each branch ends with one.",
+            "Exercise: a pyramid of rates (3 points)",
+        ),
+        Misconception(
+            "image_first",
+            _aspp_with(order=lambda parts: [parts[-1], *parts[:-1]]),
+            "The branches are right, their order is not: the image comes last.",
+            "Exercise: a pyramid of rates (3 points)",
+        ),
+        Misconception(
+            "joined_along_the_batch",
+            _aspp_with(join=lambda parts: torch.cat(parts, 0)),
+            "You concatenated along the batch. Which axis holds the channels?",
+            "ASPP: several rates side by side",
+        ),
+        Misconception(
+            "first_rate_for_all",
+            lambda x, point, atrous, rates, image: aspp(x, point, atrous, [rates[0]] * len(rates), image),
+            "All your 3x3 branches have the first rate. Each has its own.",
+            "ASPP: several rates side by side",
+        ),
+    ),
+    hints=(
+        "Make a list of maps, one a branch, all of the same height and width. What has to be done so that a 3x3 "
+        "layer of rate r keeps the size?",
+        "The 1x1 branch is a plain convolution. A 3x3 one takes its rate as dilation and as padding. The image branch "
+        "averages over rows and columns, convolves what is left, and is spread over the map with expand.",
+        "parts = [conv of point], then F.conv2d(x, weight, padding=rate, dilation=rate) for each, then the image; "
+        "torch.cat([part.relu() ...], dim=1)",
+    ),
+    property="the channels come branch by branch: the 1x1 one, a 3x3 one for each rate, the image; none is below zero.",
+)
+
+
+# --- the quiz ---------------------------------------------------------------------------------------------
+
+QUIZ = (
+    Question(
+        "what_a_rate_costs",
+        STEM,
+        "A 3x3 layer gets rate 4 in place of 1, padded so that its map keeps its size. What changes?",
+        (
+            Option("It has more weights: a 9x9 kernel.", "The holes hold no weights; there are nine a channel still."),
+            Option("It costs more multiply-adds.", "Nine products a channel and unit, as before; holes are skipped."),
+            Option(
+                "Only which units its taps read, and how much padding.",
+                "Weights, products and the map's size stay; the taps lie 4 apart and the padding is 4.",
+                right=True,
+            ),
+            Option("The map becomes coarser.", "Its stride is 1 as before: a unit for each unit."),
+        ),
+    ),
+    Question(
+        "three_seven_fifteen",
+        STEM,
+        "When do 3x3 layers with rates 1, 2 and 4 see 3, 7 and 15?",
+        (
+            Option("Each by itself.", "By themselves they span 3, 5 and 9."),
+            Option(
+                "One on top of the other.",
+                "Each adds twice its rate to the field below: 3, 3 + 4, 7 + 8.",
+                right=True,
+            ),
+            Option("Side by side, as in ASPP.", "Side by side they see the largest of 3, 5 and 9 together."),
+        ),
+    ),
+    Question(
+        "gridding",
+        STEM,
+        "Four 3x3 layers with rate 2 are stacked. What does a unit read of its 17x17 field?",
+        (
+            Option("All of it.", "Every tap of every layer moves by an even number; odd positions are never reached."),
+            Option(
+                "9 x 9 positions, every second one.", "Sums of four taps of -2, 0, 2 are the even numbers.", right=True
+            ),
+            Option("81 positions at its border.", "The paths end everywhere from the middle to the border."),
+        ),
+    ),
+    Question(
+        "dense_by_rates",
+        STEM,
+        "VGG-16's features go from output stride 32 to 8 by rates. What is true? (More than one is.)",
+        (
+            Option(
+                "Every number of the coarse map is found again in the fine one.",
+                "At each fourth place, borders included.",
+                right=True,
+            ),
+            Option("The weights must be trained anew.", "They are the same; the numbers between are what they give."),
+            Option(
+                "Between them stands what the network says of the image moved on, where no field reaches the border.",
+                "Moved by 8 pixels; near a border the moved image has other zeros around it.",
+                right=True,
+            ),
+            Option(
+                "It costs the same.", "A map with 4 times as many rows and columns has 16 times the units to compute."
+            ),
+        ),
+        several=True,
+    ),
+    Question(
+        "beyond_the_map",
+        STEM,
+        "On a map of 13x17 a 3x3 layer has rate 24. What does it compute?",
+        (
+            Option("The context of the whole image.", "Its outer taps lie outside of the map, at every unit."),
+            Option(
+                "What a 1x1 layer does.",
+                "Only the middle tap reads the map; the other eight multiply zeros.",
+                right=True,
+            ),
+            Option("Nothing: all taps are outside.", "The middle tap is always inside."),
+        ),
+    ),
+    Question(
+        "image_pooling",
+        STEM,
+        "Why has ASPP in DeepLab v3 a branch with the mean of the map?",
+        (
+            Option("To save multiply-adds.", "It is one more branch, if a cheap one."),
+            Option(
+                "To see the whole image, which larger rates do not achieve.",
+                "Rates near the map's size become 1x1 layers; the mean reaches everything.",
+                right=True,
+            ),
+            Option("To remove gridding.", "It says the same at every unit; which positions the others read stays."),
+            Option("Because batch norm needs it.", "It is the branch for which batch norm needs two images."),
+        ),
+    ),
+)
+
+LESSON = Lesson(
+    stem=STEM,
+    title="Atrous convolution and ASPP",
+    promise="Let a kernel reach far without more weights, keep maps fine without losing what the network sees, and "
+    "find out where that ends.",
+    reading_minutes=30,
+    before=("01_receptive_field", "03_convolutionalize"),
+    exercises=(EFFECTIVE_KERNEL, BY_HOLES, FIELD_AND_READ, SET_OUTPUT_STRIDE, VALID_FRACTION, ASPP),
+    quiz=QUIZ,
+)
