@@ -5,7 +5,7 @@
 #
 # A network is chosen for what it can do and rejected for what it costs. The cost can be told to the last product
 # before a single weight is trained, by arithmetic that fits into a line. And the arithmetic shows where to save: the
-# layers of this lesson give up a little of what a convolution does, and most of what it costs. After this lesson you can
+# layers of this lesson give up a part of what a convolution does, and most of what it costs. After this lesson you can
 #
 # - **compute** the parameters, multiply-adds and activations of a convolution, dense, in groups, depthwise or transposed;
 # - **derive** what a separable convolution saves, and **say** what it gives up;
@@ -333,8 +333,8 @@ total = my_macs(224, 224, 3, 32, 3, 2, 1) + wide + across + 1024 * 1000  # first
 print(f"{total:,} multiply-adds; depthwise {wide / total:.1%}, pointwise {across / total:.1%}")
 
 # %% [markdown]
-# That is the 569 million of the paper's table 1. The 3x3 kernels, the only part that looks around, are 3 % of the work.
-# Who forgets the pointwise layers forgets nearly everything.
+# These are the 569 million of the paper's table 4, and the shares of its table 2. The 3x3 kernels of the pairs, which do
+# nearly all of the looking around, are 3 % of the work. Who forgets the pointwise layers forgets nearly everything.
 #
 # ## Every layer of a network
 #
@@ -346,7 +346,7 @@ print(f"{total:,} multiply-adds; depthwise {wide / total:.1%}, pointwise {across
 #
 # A transposed convolution stamps (lesson 02). Every number of the *input* is multiplied by a whole kernel, $K^2$ weights
 # for each of the $M$ output channels, and what overlaps is added. So it takes $H W N K^2 M$ products with $H$ and $W$ of
-# its **input**, and the stride does not matter. Count: a row of kernel 3 and stride 2 in both directions, on 2x2 pixels.
+# its **input**, and the stride does not matter. Count: a kernel of 3x3 and a stride of 2, on 2x2 pixels.
 
 # %%
 image, kernel = torch.randn(2, 2), torch.randn(3, 3)
@@ -412,8 +412,8 @@ for handle in handles:
 # `named_modules()` walks through all layers, however deeply they are nested. Mind the axes of the two weights: a
 # convolution's is (M, N / G, rows, columns), a transposed one's is (N, M / G, rows, columns). Kernels need not be square.
 #
-# In a failing case, `stages` lists the model's parts and the layers in them, and `order` the order in which the model
-# runs its parts. A part may run twice: then its layers work twice.
+# In a failing case, `encoder`, `middle`, `decoder` and `head` list the layers of the model's four parts, and `order` says
+# in which order the model runs them. A part may run twice: then its layers work twice.
 
 
 # %%
@@ -662,8 +662,14 @@ print(describe_block(7, 64, 1, True, 1))
 # %% [markdown]
 # ## Time is not FLOPs
 #
-# A depthwise layer with 64 channels takes 64 times fewer multiply-adds than the dense one. Is it 64 times faster? The
-# products are not all. Weights and numbers must be brought to the arithmetic units, and the results carried back. How
+# A depthwise layer with 64 channels takes 64 times fewer multiply-adds than the dense one. How many times faster will it
+# run? Write down a guess.
+
+# %%
+prediction_faster = ...
+
+# %% [markdown]
+# The products are not all. Weights and numbers must be brought to the arithmetic units, and the results carried back. How
 # many multiply-adds are done for each byte that is moved is a layer's **arithmetic intensity**:
 
 # %%
@@ -696,6 +702,7 @@ show(
 )
 print(f"depthwise 3x3: {dense_one.cost.macs / depth_one.cost.macs:.0f} times fewer multiply-adds than dense 3x3,")
 print(f"and {dense_one.seconds / depth_one.seconds:.1f} times less time: {slower:.1f} times slower for each product")
+reveal(prediction_faster, round(dense_one.seconds / depth_one.seconds, 1), "times faster on this machine", close=3)
 
 # %% [markdown]
 # The depthwise layer is faster, but by far less than its count says. Its intensity of about one puts it on the slope, far
@@ -823,7 +830,7 @@ quiz.not_as_fast()
 # ## References
 #
 # - A. Howard et al., "MobileNets: efficient convolutional neural networks for mobile vision applications",
-#   arXiv:1704.04861, 2017: section 3.1 (the ratio), tables 1 and 2 (where the work is).
+#   arXiv:1704.04861, 2017: section 3.1 (the ratio), tables 1 and 2 (the layers, and where the work is).
 # - F. Chollet, "Xception: deep learning with depthwise separable convolutions", CVPR 2017: the same pair, as the limit of
 #   an Inception module.
 # - X. Zhang, X. Zhou, M. Lin, J. Sun, "ShuffleNet: an extremely efficient convolutional neural network for mobile
@@ -840,5 +847,6 @@ quiz.not_as_fast()
 # ## Where next
 #
 # [Lesson 02](02_transposed.ipynb) has the stamps, [lesson 03](03_convolutionalize.ipynb) the waste of windows,
-# [lesson 05](05_segnet_unpooling.ipynb) what dropping the dense layers saves. Lesson 09 measures what a network is
-# worth; lesson 12 puts separable convolutions into DeepLab, and lesson 13 counts a transformer.
+# [lesson 05](05_segnet_unpooling.ipynb) what dropping the dense layers saves, and [lesson 07](07_atrous.ipynb) large maps
+# whose cost you can count now. [Lesson 09](09_metrics.ipynb) measures what a network is worth. Lesson 12 puts separable
+# convolutions into DeepLab, and lesson 13 counts a transformer.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from segcourse.cost import Profile, Row, profile
+from segcourse.cost import Profile, Row
 from segcourse.exercises import Lesson
 from segcourse.exercises.compare import Mismatch, agree
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, varied
@@ -218,8 +218,9 @@ def _budgets_of_torch(
 ) -> tuple[int, int, int]:
     """Build the layer, and an input that gives an output of this size without padding."""
     layer = nn.Conv2d(in_channels, out_channels, kernel, groups=groups, bias=bias, device="meta")
-    total = profile(layer, (1, in_channels, height + kernel - 1, width + kernel - 1)).total
-    return total.parameters, total.macs, total.activations
+    output = layer(torch.empty(1, in_channels, height + kernel - 1, width + kernel - 1, device="meta"))
+    parameters = sum(p.numel() for p in layer.parameters())
+    return parameters, output.numel() * layer.weight[0].numel(), output.numel()
 
 
 def _budgets_with(
@@ -377,13 +378,12 @@ def separable_macs(
 def _separable_on_meta(
     height: int, width: int, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int
 ) -> Pair:
-    """Build the two layers and profile them."""
-    model = nn.Sequential(
-        nn.Conv2d(in_channels, in_channels, kernel, stride, padding, groups=in_channels, device="meta"),
-        nn.Conv2d(in_channels, out_channels, 1, device="meta"),
-    )
-    depthwise, pointwise = profile(model, (1, in_channels, height, width)).rows
-    return depthwise.macs, pointwise.macs
+    """Build the two layers, and multiply each output by the weights that one of its numbers uses."""
+    depthwise = nn.Conv2d(in_channels, in_channels, kernel, stride, padding, groups=in_channels, device="meta")
+    pointwise = nn.Conv2d(in_channels, out_channels, 1, device="meta")
+    between = depthwise(torch.empty(1, in_channels, height, width, device="meta"))
+    after = pointwise(between)
+    return between.numel() * depthwise.weight[0].numel(), after.numel() * pointwise.weight[0].numel()
 
 
 def _separable_with(
@@ -562,12 +562,15 @@ class _Stages(nn.Module):
 
 
 def _chain(layers: str) -> nn.Sequential:
-    """Build a chain of layers such as `Conv2d(2, 4, (3, 2), stride=2), ReLU()`."""
+    """Build a chain of layers such as `Conv2d(2, 4, (3, 2), stride=2), ReLU()`; a Sequential inside may hold more."""
     calls: Any = ast.parse(f"[{layers}]", mode="eval").body
     chain = nn.Sequential()
     for call in calls.elts:
-        options = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-        chain.append(getattr(nn, call.func.id)(*map(ast.literal_eval, call.args), **options))
+        if call.func.id == "Sequential":
+            chain.append(_chain(", ".join(map(ast.unparse, call.args))))
+        else:
+            options = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
+            chain.append(getattr(nn, call.func.id)(*map(ast.literal_eval, call.args), **options))
     return chain
 
 
@@ -582,33 +585,62 @@ def _network(draw: Draw) -> Case:
     twice = draw.choice((True, False))
     up = draw.integer(2, 3)
     wide = up * (columns - 1) + up + 1
-    stages = {
+    middle = f"Conv2d({a}, {a}, 3, padding=1, groups={2 * groups if a == 4 else 2})"
+    return {
         "encoder": f"Conv2d({n}, {a}, {kernel}, stride={stride}, bias={bias}), ReLU()",
-        "middle": f"Conv2d({a}, {a}, 3, padding=1, groups={2 * groups if a == 4 else 2}), ReLU()",
+        "middle": f"Sequential({middle}), ReLU()" if draw.choice((True, False)) else f"{middle}, ReLU()",
         "decoder": f"ConvTranspose2d({a}, {2 * b}, {up + 1}, {up}, groups={draw.choice((2, 1))})",
         "head": f"Linear({wide}, {draw.integer(2, 4)})",
+        "order": ("encoder", *["middle"] * (1 + twice), "decoder", "head"),
+        "shape": (draw.integer(1, 3), n, height, width),
     }
-    order = ("encoder", *["middle"] * (1 + twice), "decoder", "head")
-    return {"stages": stages, "order": order, "shape": (draw.integer(1, 3), n, height, width)}
+
+
+PARTS = ("encoder", "middle", "decoder", "head")
+
+
+def _model(case: Case) -> _Stages:
+    return _Stages({name: case[name] for name in PARTS}, case["order"])
 
 
 def _drive_counter(answer: Callable[..., Any], case: Case) -> Any:
     """Build the network, hand it over, and see whether hooks were left on it."""
-    model = _Stages(case["stages"], case["order"])
+    model = _model(case)
     macs = answer(model, case["shape"])
     return macs, sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in model.modules())
 
 
 def _same_counts(expected: Any, got: Any) -> Mismatch | None:
     mismatch = agree(expected[0], got[0])
-    if mismatch is None and got[1]:
+    if mismatch is not None:
+        return Mismatch(mismatch.says)
+    if got[1]:
         return Mismatch(f"the counts are right, but {got[1]} hooks are still on the model: take them off at the end.")
-    return mismatch
+    return None
 
 
-def _by_profile(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
-    rows = profile(model, shape).by(lambda row: row.layer).rows
-    return {row.layer: row.macs for row in rows if row.macs}
+def _by_arithmetic(model: Any, shape: tuple[int, ...]) -> dict[str, int]:
+    """Follow the sizes of the maps by formula; every weight is used once at every place. Nothing is run."""
+    images, channels, height, width = shape
+    macs: dict[str, int] = {}
+    for part in model.order:
+        for place, layer in model.get_submodule(part).named_modules():
+            if not hasattr(layer, "weight"):
+                continue
+            if isinstance(layer, nn.Linear):
+                uses, width = images * channels * height, layer.out_features
+            else:
+                channels, before = layer.out_channels, (height, width)
+                options = zip(before, layer.kernel_size, layer.stride, layer.padding)
+                if isinstance(layer, nn.ConvTranspose2d):
+                    height, width = ((n - 1) * s + k - 2 * p for n, k, s, p in options)
+                    uses = images * before[0] * before[1]
+                else:
+                    height, width = (_fits(*option) for option in options)
+                    uses = images * height * width
+            name = f"{part}.{place}"
+            macs[name] = macs.get(name, 0) + uses * layer.weight.numel()
+    return macs
 
 
 def _counter(
@@ -663,23 +695,21 @@ MACS_BY_LAYER = Exercise(
     minutes=15,
     difficulty=3,
     reference=macs_by_layer,
-    oracle=_by_profile,
+    oracle=_by_arithmetic,
     cases=_network,
     examples=(
         {
-            "stages": {
-                "encoder": "Conv2d(2, 4, (3, 2), stride=2), ReLU()",
-                "middle": "Conv2d(4, 4, 3, padding=1, groups=2), ReLU()",
-                "decoder": "ConvTranspose2d(4, 6, 3, 2, groups=2)",
-                "head": "Linear(9, 3)",
-            },
+            "encoder": "Conv2d(2, 4, (3, 2), stride=2), ReLU()",
+            "middle": "Sequential(Conv2d(4, 4, 3, padding=1, groups=2)), ReLU()",
+            "decoder": "ConvTranspose2d(4, 6, 3, 2, groups=2)",
+            "head": "Linear(9, 3)",
             "order": ("encoder", "middle", "middle", "decoder", "head"),
             "shape": (2, 2, 7, 8),
         },
     ),
     drive=_drive_counter,
     compare=_same_counts,
-    runs=14,
+    runs=12,
     seconds=5.0,
     misconceptions=(
         Misconception(

@@ -157,6 +157,11 @@ def counted_part_by_part(model, shape):
     return macs
 
 
+def counted_two_levels_deep(model, shape):
+    macs = counted_by_shapes(model, shape)
+    return {name: macs[name] for name in macs if name.count(".") == 1}
+
+
 def counted_of_convolutions_only(model, shape):
     return {name: macs for name, macs in counted_by_shapes(model, shape).items() if "head" not in name}
 
@@ -270,6 +275,14 @@ def test_a_chains_cost_is_its_layers_profile(separable, channels):
     assert module.widest_network(maps, kernel, separable, total - 1) == channels - 1
 
 
+def test_the_small_profiler_counts_as_the_large_one():
+    exercise = EXERCISES["macs_by_layer"]
+    for case in exercise.draw_cases(5, 8):
+        model = module._model(case)
+        rows = profile(model, case["shape"]).by(lambda row: row.layer).rows
+        assert exercise.reference(model, case["shape"]) == {row.layer: row.macs for row in rows if row.macs}
+
+
 def test_hooks_left_behind_are_said():
     verdict = judged(EXERCISES["macs_by_layer"], EXERCISES["macs_by_layer"].misconceptions[-1].wrong, 0)
     assert verdict.misconception.id == "hooks_left"
@@ -299,6 +312,7 @@ class TestContract(Contract):
         "separable_macs": (separable_of_one_stride, separable_of_kernel_three),
         "macs_by_layer": (
             counted_part_by_part,
+            counted_two_levels_deep,
             counted_of_convolutions_only,
             counted_without_groups_of_transposed,
         ),
