@@ -15,7 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from segcourse.datasets.base import VOID
 from segcourse.exercises import Lesson
-from segcourse.exercises.compare import Mismatch, agree_parts
+from segcourse.exercises.compare import Mismatch, agree, agree_parts
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, draw_tensor, varied
 from segcourse.exercises.quiz import Option, Question
 
@@ -808,8 +808,12 @@ class NoGradientError(RuntimeError):
     """An answer cut the way of the gradients."""
 
 
-class SizeOfAnotherStageError(RuntimeError):
-    """An answer unpooled to the size of a pooling that was not the last one, and kept going."""
+class OtherStageError(RuntimeError):
+    """An answer fails, and would be right if the encoder had run the other way round."""
+
+
+class OtherSizeError(RuntimeError):
+    """An answer fails, and would be right if the encoder had met its sizes the other way round."""
 
 
 def _remembered_and_widths(draw: Draw) -> Case:
@@ -841,6 +845,15 @@ def _whole_conv(generator: torch.Generator, in_channels: int, out_channels: int)
     return conv
 
 
+def _is_right(
+    answer: Callable[..., Any], right: Tensor, x: Tensor, remembered: list[tuple[Tensor, Pair]], stages: list[nn.Module]
+) -> bool:
+    try:
+        return agree(right, answer(x, remembered, list(stages))) is None
+    except Exception:
+        return False
+
+
 def _drive_decoder(answer: Callable[..., Any], case: Case) -> Any:
     """Build the stages, hand them over with what an encoder remembers, and look at the lists and stages afterwards.
 
@@ -851,27 +864,29 @@ def _drive_decoder(answer: Callable[..., Any], case: Case) -> Any:
     channels = (x.shape[1], *case["widths"])
     stages = [_whole_conv(generator, c_in, c_out) for c_in, c_out in pairwise(channels)]
     remembered = list(zip(case["indices"], sizes))
-    met: list[Any] = []
-
-    def note(_stage: nn.Module, given: tuple[Any, ...]) -> None:
-        met.append(tuple(given[0].shape[2:]) if given and isinstance(given[0], Tensor) else None)
-        if len(met) == 1 and met[0] in sizes[:-1]:
-            raise SizeOfAnotherStageError("what was unpooled first came to the size of another pooling than the last")
-
+    ran: list[nn.Module] = []
     for stage in stages:
-        stage.register_forward_pre_hook(note)
-    handed: list[tuple[str, list[Any], list[Any]]] = [
-        ("remembered", list(remembered), remembered), ("stages", list(stages), stages),
-    ]  # fmt: skip
-    output = answer(x, remembered, stages)
-    for name, before, after in handed:
+        stage.register_forward_pre_hook(lambda stage, _: ran.append(stage))
+    pairs = list(remembered)
+    order: list[nn.Module] = list(stages)
+    try:
+        output = answer(x, remembered, stages)
+    except (RuntimeError, ValueError, IndexError) as error:
+        # The words of the error depend on how the answer unpools; what it would take to be right does not.
+        right = _decode_by_tables(x, pairs, order)
+        if _is_right(answer, right, x, pairs[::-1], order):
+            raise OtherStageError("indices and size do not fit the map; they belong to another stage") from error
+        if _is_right(answer, right, x, list(zip(case["indices"], sizes[::-1])), order):
+            raise OtherSizeError("the size does not fit the map; it belongs to another stage") from error
+        raise
+    for name, before, after in (("remembered", pairs, remembered), ("stages", order, stages)):
         if [id(one) for one in before] != [id(one) for one in after]:
             raise ChangedListError(f"the list `{name}` is another afterwards; the caller still needs it as it was")
     if not all(stage.training for stage in stages):
         raise ChangedModeError("a stage is in evaluation mode afterwards; it was handed over in training mode")
     if not isinstance(output, Tensor):
         return output
-    if len(met) == len(stages):  # a stage that did not run is another mistake
+    if len(ran) == len(stages):  # a stage that did not run is another mistake
         weights = [stage.weight for stage in stages]
         reached = torch.autograd.grad(output.sum(), weights, allow_unused=True) if output.requires_grad else (None,)
         if any(one is None for one in reached):
@@ -1022,8 +1037,8 @@ DECODE = Exercise(
         Misconception(
             "encoder_order",
             _decoded(order=lambda remembered: remembered),
-            "You used indices of the wrong stage; they do not fit the map. What was pooled last must be unpooled "
-            "first: in which order did the encoder fill the list?",
+            "You used indices and size of the wrong stage; they do not fit the map. What was pooled last must be "
+            "unpooled first: in which order did the encoder fill the list?",
             "Encoder and decoder in pairs",
         ),
         Misconception(
@@ -1031,13 +1046,6 @@ DECODE = Exercise(
             _decode_with_sizes_of_others,
             "The indices are those of the right stage, the size is not: what was pooled last must also be unpooled to "
             "the size that it had before. Indices and size of a pooling stand in one pair.",
-            "Encoder and decoder in pairs",
-        ),
-        Misconception(
-            "encoder_order_with_torch",
-            _decoded(up=_unpool_by_torch, order=lambda remembered: remembered),
-            "The size that you asked for is not twice that of the map: it belongs to another stage. What was pooled "
-            "last must be unpooled first: in which order did the encoder fill the list?",
             "Encoder and decoder in pairs",
         ),
         Misconception(

@@ -348,6 +348,25 @@ def decode_in_encoder_order(x, remembered, stages):
     return x
 
 
+def decode_in_encoder_order_by_hand(x, remembered, stages):
+    for (indices, size), stage in zip(remembered, stages):
+        x = stage(unpool_by_rows_and_columns(x, indices, size))
+    return x
+
+
+def decode_popping_from_the_front(x, remembered, stages):
+    left = list(remembered)
+    for stage in stages:
+        x = stage(unpool_by_offsets(x, *left.pop(0)))
+    return x
+
+
+def decode_with_sizes_from_the_front_by_torch(x, remembered, stages):
+    for (indices, _), (_, size), stage in zip(remembered[::-1], remembered, stages):
+        x = stage(F.max_unpool2d(x, indices, 2, output_size=size))
+    return x
+
+
 def decode_five_stages(x, remembered, stages):
     for i in range(5):
         indices, size = remembered[4 - i]
@@ -402,8 +421,11 @@ def aggregate_that_always_fails(maps, boxes, size):
         ("decode", decode_using_up_stages, "uses_the_list_up"),
         ("decode", decode_with_relu, "relu_added"),
         ("decode", decode_with_relu_at_the_end, None),
-        ("decode", decode_in_encoder_order, "encoder_order_with_torch"),
+        ("decode", decode_in_encoder_order, "encoder_order"),
+        ("decode", decode_in_encoder_order_by_hand, "encoder_order"),
+        ("decode", decode_popping_from_the_front, "encoder_order"),
         ("decode", decode_with_sizes_from_the_front, "sizes_in_encoder_order"),
+        ("decode", decode_with_sizes_from_the_front_by_torch, "sizes_in_encoder_order"),
         ("decode", decode_to_twice_the_size, "size_left_out"),
         ("decode", decode_without_size, "size_left_out"),
         ("decode", decode_as_if_evaluating, "without_gradient"),
