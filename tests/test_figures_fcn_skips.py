@@ -132,6 +132,11 @@ def test_offsets_are_drawn_where_they_are() -> None:
     stretches = [list(line.get_xdata()) for line in axes.lines if line.get_color() == "grey"]
     assert stretches[0] == [5.0, 8.0]
     drawn(figure)
+    for segment in axes.collections[0].get_segments():  # the dashed line strikes through no number
+        (x, low), (_, high) = axes.transData.transform(segment)
+        for number in axes.texts:
+            box = number.get_window_extent()
+            assert not (box.x0 <= x <= box.x1 and low < box.y1 and box.y0 < high), number.get_text()
 
 
 def test_handover_lines_are_the_two_upsamplings() -> None:

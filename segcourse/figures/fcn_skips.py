@@ -136,7 +136,8 @@ def offset_figure(layers: Sequence[tuple[int, int, int]], kernel: int, count: in
         axes.plot([place - (kernel - 1) / 2, place + (kernel - 1) / 2], [0.62 + 0.09 * (number % 2)] * 2, color="grey")
     for number, x in enumerate(begins):
         axes.text(x, -1.22, str(number), ha="center", va="top", fontsize=9, color=OKABE_ITO["blue"])
-    axes.axvline(up.first, color=OKABE_ITO["blue"], linestyle="--", linewidth=1, zorder=0)
+    # from the first upsampled unit up to where the first stamp begins, broken at the number between them
+    axes.vlines([up.first] * 2, [-1, 0.48], [0, 0.62], color=OKABE_ITO["blue"], linestyle="--", linewidth=1, zorder=0)
     axes.set(xlim=(-1, count), ylim=(-1.7, 1.8), xticks=[], yticks=[1, 0, -1])
     axes.set_yticklabels([names[1], names[0], names[2]])
     axes.spines[:].set_visible(False)
