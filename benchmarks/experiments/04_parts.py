@@ -1,7 +1,7 @@
 """What lesson 04 says of the three score maps: what each adds inside regions and in the boundary band, over seeds.
 
 FCN-8s is trained in the stages and with the few steps of the lesson, on the lesson's scenes, from different first
-weights. About 40 CPU seconds a seed:
+weights. About 45 CPU seconds a seed:
 
     OMP_NUM_THREADS=1 python benchmarks/experiments/04_parts.py
 
@@ -22,7 +22,7 @@ from segcourse.training import train
 
 small_fcn = importlib.import_module("04_strides").small_fcn
 
-STAGES = {32: 160, 16: 80, 8: 80}  # steps of each stage, as in the lesson
+STAGES = {32: 120, 16: 60, 8: 60}  # steps of each stage, as in the lesson
 KEPT = {"fc7": (1, 0, 0), "fc7 + pool4": (1, 1, 0), "all": (1, 1, 1)}
 
 

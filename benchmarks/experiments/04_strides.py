@@ -1,7 +1,7 @@
-"""What lesson 04 claims of FCN's skips, over seeds: the finer the finest score map, the better, most of all at borders.
+"""What lesson 04 claims of FCN's skips, over seeds: the finer the finest score map, the better.
 
 The small FCN is trained on generated streets from nothing: with each of the three strides by itself, and in stages
-as the paper does, 16s from 32s and 8s from 16s. About 6 CPU minutes a seed:
+as the paper does, 16s from 32s and 8s from 16s. About 8 CPU minutes a seed:
 
     OMP_NUM_THREADS=1 python benchmarks/experiments/04_strides.py
 
