@@ -16,7 +16,7 @@ from torch import Tensor
 
 from segcourse import losses, metrics
 from segcourse.exercises import Lesson
-from segcourse.exercises.compare import Mismatch, describe_type
+from segcourse.exercises.compare import Mismatch, agree, describe_type
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, RandomDraw, draw_tensor, varied
 from segcourse.exercises.quiz import Option, Question
 from segcourse.void import VOID
@@ -290,6 +290,7 @@ REGION_METRICS = Exercise(
         {"counts": torch.tensor([[20, 4, 0], [3, 9, 5], [0, 0, 0]])},  # class 2 is only predicted
         {"counts": torch.tensor([[7, 2], [4, 1]])},
     ),
+    runs=25,
     misconceptions=(
         Misconception(
             "union_counts_twice",
@@ -524,9 +525,34 @@ def _scored_images(draw: Draw) -> Case:
     return {"scores": scores, "target": target, "batch_size": draw.integer(1, 3)}
 
 
+@dataclass
+class Raised:
+    """An answer that raised on labels of another shape, told by what it makes of a batch where all axes are as long."""
+
+    on_a_cube: float
+    says: str = field(compare=False)
+
+
 def _drive_batches(answer: Callable[..., Any], case: Case) -> Any:
     """Cut the images into batches; the last one may be smaller."""
-    return answer(list(zip(case["scores"].split(case["batch_size"]), case["target"].split(case["batch_size"]))))
+    try:
+        return answer(list(zip(case["scores"].split(case["batch_size"]), case["target"].split(case["batch_size"]))))
+    except (IndexError, RuntimeError) as error:
+        try:  # an argmax over another axis raises here and there, in other words for each way to go on
+            value = float(answer([_cube()]))
+        except Exception:
+            raise error from None
+        return Raised(round(value, 6), f"it raised {type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}.")
+
+
+def _cube() -> tuple[Tensor, Tensor]:
+    """Three images of 3x3 with three classes."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(3, 3, 3, 3, generator=generator), torch.randint(3, (3, 3, 3), generator=generator)
+
+
+def _same_number(expected: Any, got: Any) -> Mismatch | None:
+    return Mismatch(got.says) if isinstance(got, Raised) else agree(expected, got)
 
 
 def _by_the_courses_matrix(batches: Batches) -> float:
@@ -575,23 +601,29 @@ def _right_over_known(batches: Batches) -> float:
     return float((prediction == target)[target != VOID].double().mean())
 
 
-def _argmax_of_images(batches: Batches) -> float:
-    found: Any = 0
+def _argmax_over(axis: int) -> Callable[[Batches], float]:
+    def wrong(batches: Batches) -> float:
+        matrix = metrics.ConfusionMatrix(batches[0][0].shape[1])
+        for scores, target in batches:
+            labels = scores.argmax(axis)
+            if labels.shape != target.shape:
+                raise IndexError(f"labels {tuple(labels.shape)}, target {tuple(target.shape)}")
+            matrix.add(labels.clamp(max=scores.shape[1] - 1), target)
+        return matrix.mean_iou
+
+    return wrong
+
+
+def _argmax_over_images_compared(batches: Batches) -> float:
+    """Class by class: labels (C, H, W) of a batch of one image can be compared with its target, and are."""
+    classes = batches[0][0].shape[1]
+    both, either = torch.zeros(classes).double(), torch.zeros(classes).double()
     for scores, target in batches:
-        known = target != VOID
-        found = found + confusion_matrix(scores.argmax(0)[known], target[known], scores.shape[1])
-    return _mean_iou(found)
-
-
-def _argmax_of_rows_class_by_class(batches: Batches) -> float:
-    for scores, target in batches:
-        _ = (scores.argmax(2) == 0) & (target == 0)
-    return 0.0
-
-
-def _mean_iou(counts: Tensor) -> float:
-    right = counts.diagonal()
-    return float((right / (counts.sum(0) + counts.sum(1) - right)).nanmean())
+        labels, known = scores.argmax(0), target != VOID
+        for c in range(classes):
+            both[c] += ((labels == c) & (target == c) & known).sum()
+            either[c] += (((labels == c) | (target == c)) & known).sum()
+    return float((both / either).nanmean())
 
 
 def _only_those_of_targets(batches: Batches) -> float:
@@ -613,6 +645,7 @@ DATA_SET_IOU = Exercise(
     reference=data_set_iou,
     oracle=_by_the_courses_matrix,
     cases=_scored_images,
+    compare=_same_number,
     drive=_drive_batches,
     runs=30,
     misconceptions=(
@@ -681,17 +714,31 @@ DATA_SET_IOU = Exercise(
             "Nothing of nothing",
         ),
         Misconception(
-            "argmax_over_the_wrong_axis",
-            _argmax_of_images,
-            "Your labels have not the targets' shape: the argmax goes over another axis than the classes'. Scores are "
-            "(N, C, H, W).",
+            "argmax_over_images",
+            _argmax_over(0),
+            "Your argmax goes over the first axis: it asks which *image* has the highest score. The axes of scores are "
+            "(N, C, H, W); which one is to go?",
             "Exercise: mean IoU of a data set (2 points)",
         ),
         Misconception(
-            "classes_along_the_wrong_axis",
-            _argmax_of_rows_class_by_class,
-            "Your labels do not have the targets' shape: over which axis of (N, C, H, W) does the argmax go, and which "
-            "one is left out?",
+            "argmax_over_images_compared",
+            _argmax_over_images_compared,
+            "Your argmax goes over the first axis: it asks which *image* has the highest score. The axes of scores are "
+            "(N, C, H, W); which one is to go?",
+            "Exercise: mean IoU of a data set (2 points)",
+        ),
+        Misconception(
+            "argmax_over_rows",
+            _argmax_over(2),
+            "Your argmax goes over the third axis: it asks which *row* has the highest score. The axes of scores are "
+            "(N, C, H, W); which one is to go?",
+            "Exercise: mean IoU of a data set (2 points)",
+        ),
+        Misconception(
+            "argmax_over_columns",
+            _argmax_over(3),
+            "Your argmax goes over the last axis: it asks which *column* has the highest score. The axes of scores are "
+            "(N, C, H, W); which one is to go?",
             "Exercise: mean IoU of a data set (2 points)",
         ),
         Misconception(

@@ -274,6 +274,46 @@ def hausdorff_of_rows(a, b):
 # --- what else must be told
 
 
+def argmax_then_masks(axis):
+    def answer(batches):
+        both, either = torch.zeros(batches[0][0].size(1)), torch.zeros(batches[0][0].size(1))
+        for scores, target in batches:
+            labels, known = scores.argmax(dim=axis), target != 255
+            for c in range(len(both)):
+                both[c] += ((labels == c) & (target == c) & known).sum()
+                either[c] += (((labels == c) | (target == c)) & known).sum()
+        return (both / either).nanmean()
+
+    return answer
+
+
+def argmax_then_counts(axis):
+    def answer(batches):
+        counts = 0
+        for scores, target in batches:
+            labels, known = scores.argmax(axis), target != 255
+            counts = counts + matrix_by_scatter(labels[known], target[known], scores.shape[1])
+        return (counts.diag() / (counts.sum(0) + counts.sum(1) - counts.diag())).nanmean().item()
+
+    return answer
+
+
+@pytest.mark.parametrize("way", [argmax_then_masks, argmax_then_counts])
+@pytest.mark.parametrize(("axis", "name"), [(0, "images"), (2, "rows"), (3, "columns"), (-1, "columns")])
+def test_an_argmax_over_another_axis_is_named_however_one_goes_on(way, axis, name):
+    verdict = judged(EXERCISES["data_set_iou"], way(axis), 0)
+    assert verdict.misconception.id.startswith(f"argmax_over_{name}")
+
+
+def test_what_raises_everywhere_is_told_as_it_is():
+    def broken(batches):
+        raise RuntimeError("the cat sat on the GPU")
+
+    verdict = judged(EXERCISES["data_set_iou"], broken, 0)
+    assert verdict.misconception is None
+    assert "the cat sat on the GPU" in verdict.failure.mismatch.says
+
+
 @pytest.mark.parametrize("answer", [matrix_in_a_comprehension, matrix_by_nested_loops])
 def test_a_loop_over_pixels_is_named_kindly(answer):
     verdict = judged(EXERCISES["confusion_matrix"], answer, 0)
