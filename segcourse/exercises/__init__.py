@@ -22,6 +22,7 @@ LESSONS = (
     "04_fcn_skips",
     "05_segnet_unpooling",
     "06_unet",
+    "07_atrous",
     "08_depthwise_cost",
     "09_metrics",
 )

@@ -1,0 +1,290 @@
+"""Right answers to lesson 07's exercises, written as different students would, and wrong ones that may look right."""
+
+import copy
+import itertools
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from contract import Contract, judged
+from torch import nn
+
+from segcourse import exercises
+
+EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("07_atrous").exercises}
+
+
+def span_by_last_tap(kernel, rate):
+    taps = [rate * t for t in range(kernel)]
+    return taps[-1] - taps[0] + 1
+
+
+def span_by_shape(kernel, rate):
+    return 201 - F.conv1d(torch.zeros(1, 1, 200), torch.zeros(1, 1, kernel), dilation=rate).shape[-1]
+
+
+def holes_by_stacking(x, conv, kernel, rate):
+    height, width = x.shape[2] - (kernel - 1) * rate, x.shape[3] - (kernel - 1) * rate
+    padded = F.pad(x, (0, -x.shape[3] % rate, 0, -x.shape[2] % rate))
+    rows, columns = padded.shape[2] // rate, padded.shape[3] // rate
+    phases = padded.reshape(len(x), -1, rows, rate, columns, rate).permute(3, 5, 0, 1, 2, 4).flatten(0, 2)
+    made = conv(phases)
+    made = made.reshape(rate, rate, len(x), *made.shape[1:]).permute(2, 3, 4, 0, 5, 1)
+    return made.flatten(4).flatten(2, 3)[:, :, :height, :width]
+
+
+def holes_unit_by_unit(x, conv, kernel, rate):
+    span = (kernel - 1) * rate + 1
+    rows = [
+        torch.cat(
+            [conv(x[:, :, i : i + span : rate, j : j + span : rate]) for j in range(x.shape[3] - span + 1)], dim=3
+        )
+        for i in range(x.shape[2] - span + 1)
+    ]
+    return torch.cat(rows, dim=2)
+
+
+def holes_by_finding_the_weight(x, conv, kernel, rate):
+    channels = x.shape[1]
+    pixels = torch.eye(channels * kernel**2).unflatten(1, (channels, kernel, kernel))
+    weight = conv(pixels)[:, :, 0, 0].T.unflatten(1, (channels, kernel, kernel))
+    return F.conv2d(x, weight, dilation=rate)
+
+
+def read_by_paths(kernel, rates):
+    sums = {sum(path) for path in itertools.product(*(range(0, kernel * r, r) for r in rates))}
+    return [max(sums) - min(sums) + 1, len(sums)]
+
+
+def read_by_convolving(kernel, rates):
+    counts = np.ones(1)
+    for rate in rates:
+        comb = np.zeros((kernel - 1) * rate + 1)
+        comb[::rate] = 1
+        counts = np.convolve(counts, comb)
+    return counts.size, int(np.count_nonzero(counts))
+
+
+def stride_with_new_layers(model, output_stride):
+    result, stride, rate = [], 1, 1
+    for layer in model:
+        if isinstance(layer, nn.ReLU):
+            result.append(nn.ReLU())
+            continue
+        step = layer.stride if isinstance(layer, nn.MaxPool2d) else layer.stride[0]
+        keep = step if stride < output_stride else 1
+        if isinstance(layer, nn.MaxPool2d):
+            result.append(nn.MaxPool2d(layer.kernel_size, keep, dilation=rate))
+        else:
+            new = nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel_size, keep,
+                padding=layer.padding[0] * rate, dilation=rate,
+            )  # fmt: skip
+            new.load_state_dict(layer.state_dict())
+            result.append(new)
+        stride, rate = stride * keep, rate * step // keep
+    return nn.Sequential(*result)
+
+
+def stride_taken_from_the_front(model, output_stride):
+    """The same numbers on larger maps: which strides go does not matter for what units see."""
+    dense = copy.deepcopy(model)
+    steps = {i: layer.stride for i, layer in enumerate(model) if hasattr(layer, "stride")}
+    steps = {i: step if isinstance(step, int) else step[0] for i, step in steps.items()}
+    lost, rate = math.prod(steps.values()) // output_stride, 1
+    for i, step in steps.items():
+        layer = dense[i]
+        layer.dilation = rate if isinstance(layer, nn.MaxPool2d) else (rate, rate)
+        if isinstance(layer, nn.Conv2d):
+            layer.padding = tuple(rate * p for p in layer.padding)
+        if step > 1 and rate < lost:
+            layer.stride = 1
+            rate *= step
+    return dense
+
+
+def fraction_by_counting(height, width, rate):
+    def hits(size):
+        return sum(0 <= i + t < size for i in range(size) for t in (-rate, 0, rate))
+
+    return hits(height) * hits(width) / (3 * height * 3 * width)
+
+
+def fraction_by_convolving(height, width, rate):
+    ones = torch.ones(1, 1, height, width)
+    hits = F.conv2d(ones, torch.ones(1, 1, 3, 3), padding=rate, dilation=rate)
+    return (hits.double().mean() / 9).item()
+
+
+def aspp_written_out(x, point, atrous, rates, image):
+    height, width = x.shape[2:]
+    parts = [torch.relu(F.conv2d(x, point))]
+    parts += [F.conv2d(F.pad(x, (r, r, r, r)), w, dilation=r).clamp_min(0) for w, r in zip(atrous, rates)]
+    pooled = F.conv2d(F.adaptive_avg_pool2d(x, 1), image)
+    parts.append(F.interpolate(F.relu(pooled), size=(height, width), mode="bilinear"))
+    return torch.concat(parts, 1)
+
+
+def aspp_filled_in(x, point, atrous, rates, image):
+    width = len(point)
+    out = x.new_empty(len(x), width * (2 + len(rates)), *x.shape[2:])
+    out[:, :width] = torch.einsum("nchw,oc->nohw", x, point[..., 0, 0])
+    for number, rate in enumerate(rates, start=1):
+        out[:, number * width : (number + 1) * width] = F.conv2d(x, atrous[number - 1], None, 1, rate, rate)
+    out[:, -width:] = (x.mean((2, 3)) @ image[:, :, 0, 0].T)[:, :, None, None]
+    return out.relu_()
+
+
+# --- wrong answers, most of them right for some inputs --------------------------------------------------------
+
+
+def span_of_three_taps(kernel, rate):
+    return 2 * rate + 1
+
+
+def holes_at_rate_two(x, conv, kernel, rate):
+    return holes_by_stacking(x, conv, kernel, 2)
+
+
+def holes_for_the_first_image(x, conv, kernel, rate):
+    return holes_by_stacking(x[:1], conv, kernel, rate)
+
+
+def holes_on_square_maps(x, conv, kernel, rate):
+    side = x.shape[2] - (kernel - 1) * rate
+    return holes_by_stacking(x, conv, kernel, rate)[:, :, :side, :side]
+
+
+def holes_with_the_maps_channels(x, conv, kernel, rate):
+    return holes_by_stacking(x, conv, kernel, rate)[:, : x.shape[1]]
+
+
+def read_of_three_taps(kernel, rates):
+    return read_by_paths(3, rates)
+
+
+def read_all_if_there_is_a_one(kernel, rates):
+    field, read = read_by_paths(kernel, rates)
+    return field, field if 1 in rates else read
+
+
+def read_all_if_rates_grow(kernel, rates):
+    field, read = read_by_paths(kernel, rates)
+    return field, field if rates == sorted(set(rates)) else read
+
+
+def stride_in_place(model, output_stride):
+    dense = stride_with_new_layers(model, output_stride)
+    for layer, new in zip(model, dense):
+        if hasattr(layer, "stride"):
+            layer.stride, layer.padding, layer.dilation = new.stride, new.padding, new.dilation
+    return model
+
+
+def stride_of_one_loss(model, output_stride):
+    """Takes the last stride away and no other."""
+    total = math.prod(int(np.max(layer.stride)) for layer in model if hasattr(layer, "stride"))
+    return stride_with_new_layers(model, total // 2)
+
+
+def stride_with_padding_of_the_rate(model, output_stride):
+    """Right where each 3x3 layer is padded by 1."""
+    dense = stride_with_new_layers(model, output_stride)
+    for layer in dense:
+        if isinstance(layer, nn.Conv2d) and layer.kernel_size == (3, 3):
+            layer.padding = layer.dilation
+    return dense
+
+
+def stride_with_padded_poolings(model, output_stride):
+    dense = nn.Sequential()
+    for layer in stride_with_new_layers(model, output_stride):
+        if isinstance(layer, nn.MaxPool2d) and layer.stride == 1:
+            dense.append(nn.ConstantPad2d((layer.dilation, 0, layer.dilation, 0), -math.inf))
+        dense.append(layer)
+    return dense
+
+
+def stride_without_biases(model, output_stride):
+    dense = stride_with_new_layers(model, output_stride)
+    for layer in dense:
+        if isinstance(layer, nn.Conv2d):
+            layer.bias = None
+    return dense
+
+
+def fraction_in_whole_numbers(height, width, rate):
+    return (height + 2 * max(0, height - rate)) * (width + 2 * max(0, width - rate)) // (9 * height * width)
+
+
+def fraction_of_maps_larger_than_the_rate(height, width, rate):
+    return 1 / 9 if rate >= min(height, width) else fraction_by_counting(height, width, rate)
+
+
+def aspp_of_three_rates(x, point, atrous, rates, image):
+    return aspp_written_out(x, point, atrous[:3], [1, 2, 3][: len(rates)], image)
+
+
+def aspp_of_two_branches(x, point, atrous, rates, image):
+    return aspp_written_out(x, point, atrous[:2], rates[:2], image)
+
+
+def aspp_of_the_first_image(x, point, atrous, rates, image):
+    whole = aspp_written_out(x, point, atrous, rates, image)
+    whole[:, -len(image) :] = aspp_written_out(x[:1], point, atrous, rates, image)[:, -len(image) :]
+    return whole
+
+
+def aspp_with_mean_of_features(x, point, atrous, rates, image):
+    """The mean of the rectified map instead of the rectified branch of the mean."""
+    whole = aspp_written_out(x, point, atrous, rates, image)
+    pooled = F.conv2d(x, image).relu().mean((2, 3), keepdim=True)
+    whole[:, -len(image) :] = pooled
+    return whole
+
+
+def test_taking_the_first_strides_is_another_right_answer() -> None:
+    verdict = judged(EXERCISES["set_output_stride"], stride_taken_from_the_front, 5)
+    assert verdict.points == 3
+
+
+def test_a_network_changed_in_place_says_so() -> None:
+    failure = judged(EXERCISES["set_output_stride"], stride_in_place, 0).failure
+    assert "copy.deepcopy" in failure.mismatch.says
+
+
+class TestContract(Contract):
+    lesson = "07_atrous"
+    right = {
+        "effective_kernel": (span_by_last_tap, span_by_shape),
+        "by_holes": (holes_by_stacking, holes_unit_by_unit, holes_by_finding_the_weight),
+        "field_and_read": (read_by_paths, read_by_convolving),
+        "set_output_stride": (stride_with_new_layers, stride_taken_from_the_front),
+        "valid_fraction": (fraction_by_counting, fraction_by_convolving),
+        "aspp": (aspp_written_out, aspp_filled_in),
+    }
+    wrong = {
+        "effective_kernel": (span_of_three_taps,),
+        "by_holes": (
+            holes_at_rate_two,
+            holes_for_the_first_image,
+            holes_on_square_maps,
+            holes_with_the_maps_channels,
+        ),
+        "field_and_read": (read_of_three_taps, read_all_if_there_is_a_one, read_all_if_rates_grow),
+        "set_output_stride": (
+            (stride_in_place, "it changed the network"),
+            stride_of_one_loss,
+            stride_with_padding_of_the_rate,
+            stride_with_padded_poolings,
+            stride_without_biases,
+        ),
+        "valid_fraction": (fraction_in_whole_numbers, fraction_of_maps_larger_than_the_rate),
+        "aspp": (
+            aspp_of_three_rates,
+            aspp_of_two_branches,
+            aspp_of_the_first_image,
+            aspp_with_mean_of_features,
+        ),
+    }
