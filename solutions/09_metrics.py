@@ -608,17 +608,17 @@ for strays in (0, 1, 4, 8):
 #
 # ## Move it yourself
 #
-# A car of our streets and a copy of it: grey where the two agree, blue what is missed, orange what is too much. Move,
-# grow and shrink the copy. Which metric falls first when the copy leaves the car, and which one has nothing more to lose
-# when they no longer touch? Shrink it: which metric hardly notices?
+# Two cars of our streets and a copy of them: grey where both agree, blue what is missed, orange what is too much. Move,
+# grow and shrink the copy. Which metric falls first when the copy leaves the cars, and which one has nothing more to
+# lose when they no longer touch? Shrink it: which metric hardly notices?
 
 # %%
 from segcourse.figures.metrics import moving
 
-car = masks[1, 30:88, 12:92] == classes.index("car")
+cars = masks[1, 30:88, 12:92] == classes.index("car")
 show_widget(
-    moving(car),
-    "Three sliders move a copy of a car's mask down and to the right, and grow or shrink it; bars show accuracy, mean IoU, "
+    moving(cars),
+    "Three sliders move a copy of the mask of two cars down and to the right, and grow or shrink it; bars show accuracy, mean IoU, "
     "IoU, Dice, boundary F1, Hausdorff distance and HD95, live. Now: one pixel down and three to the right.",
 )
 
