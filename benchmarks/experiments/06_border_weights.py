@@ -6,7 +6,7 @@ starting weights and batches of its own; within a seed only the loss differs. 60
 cell and by connected components (`segcourse.instances`). The plain network is also read with a threshold above one
 half: is the border weight more than that?
 
-About 40 seconds of CPU time a training, six minutes in all:
+About 45 seconds of CPU time a training, seven minutes in all:
 
     OMP_NUM_THREADS=1 python benchmarks/experiments/06_border_weights.py
 
