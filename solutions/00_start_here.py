@@ -395,8 +395,8 @@ for split, count in (("train", 60), ("val", 24)):
 print(f"all {scenes.classes[favourite]}, CamVid, all training masks: accuracy {float(camvid[favourite]):.2f}")
 
 # %% [markdown]
-# About a third of the pixels, every time, without a look at the image. Lesson 09 builds measures that such a predictor
-# cannot please, and lesson 10 losses that care for rare classes.
+# About a third of the pixels, every time, without a look at the image. [Lesson 09](09_metrics.ipynb) builds measures that
+# such a predictor cannot please, and lesson 10 losses that care for rare classes.
 
 # %% [markdown]
 # ## One plane a class
@@ -587,6 +587,56 @@ quiz.void_pixels()
 #   COCO-Stuff. CVPR 2018.
 # - A. Kirillov, K. He, R. Girshick, C. Rother, P. Dollár: Panoptic segmentation. CVPR 2019 (things, stuff and
 #   panoptic).
+#
+# ## Glossary
+#
+# The words of the course. Each leads to the lesson that explains it.
+#
+# | word | meaning |
+# | --- | --- |
+# | [arithmetic intensity](08_depthwise_cost.ipynb) | multiply-adds for each byte moved to or from memory |
+# | [ASPP](07_atrous.ipynb) | atrous spatial pyramid pooling: convolutions of several rates side by side on one map |
+# | [atrous convolution](07_atrous.ipynb) | a convolution whose taps lie `rate` pixels apart; also called dilated |
+# | [boundary band](04_fcn_skips.ipynb) | the pixels that have a change of label within a few pixels |
+# | [boundary IoU](04_fcn_skips.ipynb) | in this course: the mean IoU of the pixels in the boundary band |
+# | [channel](00_start_here.ipynb) | one of the numbers at each place of a map: axis 1 of (N, C, H, W) |
+# | [confusion matrix](09_metrics.ipynb) | counts of pixels by what they are (row) and what they were taken for (column) |
+# | [convolutionalize](03_convolutionalize.ipynb) | to write a classifier's dense layers as convolutions, so that it takes images of any size |
+# | [crop offset](04_fcn_skips.ipynb) | how many rows and columns of a map to leave out so that it lies on another one |
+# | [decoder](00_start_here.ipynb) | the part of a network that brings small maps back to full size |
+# | [depthwise convolution](08_depthwise_cost.ipynb) | a convolution with one kernel for each channel, which mixes no channels |
+# | [Dice](09_metrics.ipynb) | twice the intersection over the sum of the two areas; 2 IoU / (1 + IoU) |
+# | [effective kernel](07_atrous.ipynb) | the extent of a dilated kernel: k + (k - 1)(r - 1) |
+# | [effective receptive field](01_receptive_field.ipynb) | the part of the receptive field that has much influence |
+# | [encoder](00_start_here.ipynb) | the part of a network that makes maps smaller and channels more |
+# | [gridding](07_atrous.ipynb) | that stacked rates with a common factor leave pixels unseen between the taps |
+# | [groups](08_depthwise_cost.ipynb) | parts of a convolution's channels that do not see each other |
+# | [Hausdorff distance](09_metrics.ipynb) | the largest distance from a point of one set to the nearest of the other, both ways |
+# | [indices](05_segnet_unpooling.ipynb) | the places of the maxima, kept by the encoder for the decoder |
+# | [instance segmentation](00_start_here.ipynb) | a mask for each object |
+# | [IoU](04_fcn_skips.ipynb) | intersection over union: the pixels in both over the pixels in either |
+# | [mask](00_start_here.ipynb) | the labels of an image's pixels, (H, W) |
+# | [mean IoU](04_fcn_skips.ipynb) | the mean of the classes' IoU |
+# | [median-frequency weights](09_metrics.ipynb) | the median of the classes' frequencies over each; counted in images that hold the class |
+# | [multiply-add](08_depthwise_cost.ipynb) | one multiplication and the addition of its product; MAC for short |
+# | [output stride](07_atrous.ipynb) | how many pixels of the image one step in the last map is |
+# | [overlap-tile](06_unet.ipynb) | to predict a large image in tiles, each with a margin that is seen but not kept |
+# | [panoptic segmentation](00_start_here.ipynb) | a class for every pixel and an object for every countable thing |
+# | [pixel accuracy](00_start_here.ipynb) | the share of pixels whose label is right |
+# | [pointwise](08_depthwise_cost.ipynb) | with a 1x1 kernel: such a convolution mixes channels at each place |
+# | [rate](07_atrous.ipynb) | the distance between neighbouring taps of an atrous kernel, in units of its input |
+# | [receptive field](01_receptive_field.ipynb) | the pixels that an output depends on |
+# | [score](00_start_here.ipynb) | a number for each class at each pixel, before the soft-max; also called logit |
+# | [semantic segmentation](00_start_here.ipynb) | a class for every pixel |
+# | [separable convolution](08_depthwise_cost.ipynb) | a depthwise convolution and a pointwise one after it |
+# | [skip](04_fcn_skips.ipynb) | a way past layers, from an early map to a later one |
+# | [soft-max](00_start_here.ipynb) | what turns scores into probabilities that add up to 1 |
+# | [tap](07_atrous.ipynb) | one weight of a kernel, and the pixel that it meets |
+# | [tent](02_transposed.ipynb) | the bilinear kernel, with which a transposed convolution interpolates |
+# | [transposed convolution](02_transposed.ipynb) | the layer whose matrix is the transpose of a convolution's; it enlarges maps |
+# | [unpooling](05_segnet_unpooling.ipynb) | to put pooled values back at the places of their maxima, zeros elsewhere |
+# | [void](00_start_here.ipynb) | the label 255 of pixels that nobody labelled; no measure and no loss counts it |
+# | [weight map](06_unet.ipynb) | a factor for the loss of each pixel |
 #
 # ## Where next
 #

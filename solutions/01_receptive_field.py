@@ -595,7 +595,7 @@ print("after all three, pixels seen and in how many phases:", dict(sorted(Counte
 #
 # - A *stride larger than the kernel* steps over places that then no output of the layer reads.
 # - A *dilation* steps over places that other outputs read. With dilation 2 in every layer, neighbouring outputs have no
-#   pixel in common, and their results can disagree like the squares of a chessboard (*gridding*; lesson 07).
+#   pixel in common, and their results can disagree like the squares of a chessboard (*gridding*; [lesson 07](07_atrous.ipynb)).
 #
 # ### Exercise, a stretch: the pixels that are really read (3 points)
 #
@@ -793,4 +793,6 @@ quiz.effective_size()
 #
 # [02 Transposed convolution](02_transposed.ipynb) shows what the upsampling layers compute, and
 # [03 Convolutionalizing dense layers](03_convolutionalize.ipynb) uses n_in = 32 n_out + 43 the other way: what does a
-# classifier return on an image that is larger than it was made for?
+# classifier return on an image that is larger than it was made for? Fields that grow without pooling are the matter of
+# [lesson 07](07_atrous.ipynb). What a mask is, and where your progress is kept, stands in
+# [lesson 00](00_start_here.ipynb).

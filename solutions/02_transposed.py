@@ -916,5 +916,6 @@ quiz.same_weight()
 # ## Where next
 #
 # [03 Convolutionalizing dense layers](03_convolutionalize.ipynb) makes the coarse score maps that this lesson
-# enlarges. FCN (lesson 04) starts its upsampling layers as tents and adds skips; SegNet (lesson 05) unpools with the
-# places that the pooling remembered.
+# enlarges. FCN ([lesson 04](04_fcn_skips.ipynb)) starts its upsampling layers as tents and adds skips; SegNet
+# ([lesson 05](05_segnet_unpooling.ipynb)) unpools with the places that the pooling remembered. Behind you:
+# [what an output sees](01_receptive_field.ipynb).

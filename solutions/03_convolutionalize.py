@@ -760,6 +760,7 @@ quiz.what_stitching_buys()
 #
 # ## Where next
 #
-# The coarse map is where FCN begins: lesson 04 enlarges it with learned layers and adds finer maps on the way. Lesson
-# 02 has the layer that enlarges, the [transposed convolution](02_transposed.ipynb); lesson 01 is about
-# [what an output sees](01_receptive_field.ipynb). Lesson 07 gets the scores between without shifting, by dilation.
+# The coarse map is where FCN begins: [lesson 04](04_fcn_skips.ipynb) enlarges it with learned layers and adds finer
+# maps on the way. Lesson 02 has the layer that enlarges, the [transposed convolution](02_transposed.ipynb); lesson 01 is
+# about [what an output sees](01_receptive_field.ipynb). [Lesson 07](07_atrous.ipynb) gets the scores between without
+# shifting, by dilation.

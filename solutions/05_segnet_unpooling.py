@@ -946,4 +946,4 @@ quiz.two_stages()
 #
 # Lesson 06, [U-Net](06_unet.ipynb), hands whole maps across and pays for it. Lesson 04, [FCN](04_fcn_skips.ipynb), adds
 # scores of earlier layers. Lesson 02 has the [transposed convolution](02_transposed.ipynb), and fixed unpooling as one;
-# lesson 08 counts what all of these cost.
+# [lesson 08](08_depthwise_cost.ipynb) counts what all of these cost.

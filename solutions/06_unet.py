@@ -941,5 +941,5 @@ quiz.padding_changes()
 # The up-convolution is lesson 02's [transposed convolution](02_transposed.ipynb); what a pixel sees is
 # [lesson 01](01_receptive_field.ipynb). [Lesson 04](04_fcn_skips.ipynb) adds its skips;
 # [lesson 05](05_segnet_unpooling.ipynb) hands over only where the largest values were.
-# Lesson 07 keeps the maps large by dilation, and needs no way up. Lesson 09 is about metrics that see more than single
-# pixels.
+# [Lesson 07](07_atrous.ipynb) keeps the maps large by dilation, and needs no way up. [Lesson 09](09_metrics.ipynb) is
+# about metrics that see more than single pixels.

@@ -728,5 +728,6 @@ quiz.frequency_of_a_rare_class()
 # ## Where next
 #
 # Void and the imbalance of classes began in [lesson 00](00_start_here.ipynb). Metrics near boundaries were used in
-# [lesson 05](05_segnet_unpooling.ipynb), and counting things instead of pixels in [lesson 06](06_unet.ipynb).
+# [lesson 05](05_segnet_unpooling.ipynb), and counting things instead of pixels in [lesson 06](06_unet.ipynb);
+# what a network costs, beside what it is worth, is [lesson 08](08_depthwise_cost.ipynb).
 # Lesson 10 puts weights, Dice and other answers to imbalance into the loss, and measures what they change.

@@ -67,6 +67,34 @@ def test_every_picture_has_its_words(stem: str) -> None:
                 assert not re.match(r"\w+\(", data["text/plain"]), f"{cell.id}: use show_widget(widget, alt)"
 
 
+def links(text: str) -> list[str]:
+    """The stems of the lessons that a text links to."""
+    return re.findall(r"\]\((\w+)\.ipynb[)#]", text)
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_lesson_leads_back_and_forward(stem: str) -> None:
+    texts = [
+        c.source for c in authoring.read_source(ROOT / "solutions" / f"{stem}.py").cells if c.cell_type == "markdown"
+    ]
+    at = STEMS.index(stem)
+    neighbours = {*STEMS[max(0, at - 1) : at + 2]} - {stem}
+    assert neighbours <= {*links(texts[-1].split("## Where next")[1])}
+    assert {*links("\n".join(texts))} <= {*STEMS}
+
+
+def test_glossary_is_in_order_and_leads_to_every_lesson() -> None:
+    text = authoring.read_source(ROOT / "solutions" / "00_start_here.py").cells[-1].source
+    rows = re.findall(r"^\| \[([^]]+)\]\((\w+)\.ipynb\) \| (.+) \|$", text.split("## Glossary")[1], re.M)
+    terms = [term.lower() for term, _, _ in rows]
+    assert len(terms) >= 40
+    assert terms == sorted(set(terms))
+    assert {stem for _, stem, _ in rows} == {*STEMS}
+    for term, stem, _ in rows:  # the lesson uses the word that it is said to explain
+        words_of_lesson = (ROOT / "solutions" / f"{stem}.py").read_text(encoding="utf-8").split("## Glossary")[0]
+        assert re.search(re.escape(term).replace(r"\ ", r"[\s#*-]+"), words_of_lesson, re.I), (term, stem)
+
+
 @pytest.mark.parametrize("stem", STEMS)
 def test_lesson_has_no_outputs(stem: str) -> None:
     for cell in nbformat.read(ROOT / "lessons" / f"{stem}.ipynb", 4).cells:
