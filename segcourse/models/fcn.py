@@ -63,8 +63,9 @@ class FCN(nn.Module):
         width: channels of the first stage; 64 in the paper. The dense layers have 64·width units.
         batch_norm: normalize after each 3x3 convolution (not in the paper).
         kernel: side of fc6, odd; 7 in the paper.
-        padding: of the first convolution; 100 in the paper. At least 16·kernel - 31, so that scores cover the image:
-            81, or 17 for a kernel of 3, which is less work on small images but leaves the smallest too small.
+        padding: of the first convolution; 100 in the paper. At least 16·kernel - 31, so that scores reach the
+            image's border: 81, or 17 for a kernel of 3. That is least work, but then all pixels beyond the outermost
+            units have scores that run out to zero; with 32 more the first unit lies on the image's corner.
     """
 
     def __init__(
