@@ -10,11 +10,13 @@ import _thread
 import contextlib
 import copy
 import io
+import sys
 import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -54,9 +56,22 @@ class _Timeout(BaseException):
     """The time limit, told apart from the user's own interrupt."""
 
 
+def _importing(outside: FrameType) -> bool:
+    """Tell whether the main thread is in an import that began inside the frame `outside`."""
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)
+    while frame is not None and frame is not outside:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
     """Interrupt the block after `seconds`, on every system; only works in the main thread, as notebooks do.
+
+    An import is never interrupted, since a module that is half there breaks the process (torch imports some of its
+    parts only when they are needed): where one is under way when the time is up, the block is given its time again.
 
     Raises:
         _Timeout: when the time was up. A real Ctrl-C passes through as KeyboardInterrupt.
@@ -64,13 +79,14 @@ def time_limit(seconds: float) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+    outside = sys._getframe(2)  # that of the `with` statement; between the two is contextlib's
     done, fired, lock = threading.Event(), threading.Event(), threading.Lock()
 
     def interrupt() -> None:
         # An answer may catch the first interrupt (`except:` in a loop), so it is repeated until the block ends.
         while not done.wait(0.2 if fired.is_set() else seconds):
             with lock:
-                if not done.is_set():
+                if not done.is_set() and not _importing(outside):
                     fired.set()
                     _thread.interrupt_main()
 

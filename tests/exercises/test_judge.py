@@ -1,16 +1,18 @@
 """The engine on one exercise: every way in which an answer can go wrong gets an answer in plain words."""
 
+import importlib
 import sys
 import time
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
 from segcourse.exercises.compare import Mismatch, agree
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
-from segcourse.exercises.guard import PRINTED, Ran, run_here
+from segcourse.exercises.guard import PRINTED, Ran, _Timeout, run_here, time_limit
 from segcourse.exercises.judge import Failure, Outcome, Verdict, judge, weight
 from segcourse.exercises.render import failure_grids, verdict_card
 
@@ -225,6 +227,31 @@ def test_endless_printing_is_stopped_and_not_kept() -> None:
     assert found.failure is not None
     assert found.failure.ran.kind == "timeout"
     assert len(run_here(SCALE, lambda image, factor: print("x" * 10_000))(SCALE.draw_cases(0)[0]).printed) == PRINTED
+
+
+def test_an_import_is_never_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "slow_to_come.py").write_text("import time\nfor _ in range(20):\n    time.sleep(0.05)\nwhole = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with time_limit(0.4):
+        assert importlib.import_module("slow_to_come").whole
+    del sys.modules["slow_to_come"]
+
+    def imports_and_loops() -> None:
+        importlib.import_module("slow_to_come")
+        while True:
+            pass
+
+    with pytest.raises(_Timeout), time_limit(0.4):  # the time that it is given again ends, too
+        imports_and_loops()
+    assert sys.modules["slow_to_come"].whole
+
+
+def test_a_check_inside_an_import_has_its_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from segcourse.exercises.guard import time_limit\nwith time_limit(0.1):\n    while True:\n        pass\n"
+    (tmp_path / "checked_at_import.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(_Timeout):
+        importlib.import_module("checked_at_import")
 
 
 def test_an_interrupt_by_the_user_passes_through() -> None:
