@@ -2,15 +2,18 @@
 
     OMP_NUM_THREADS=1 python benchmarks/roofline.py
 
-Each round measures the two limits of the machine and five layers on three maps; of some repeats the fastest counts, as
-CPU seconds (on a GPU, wall time). A round's ratios are its own, and the table gives the lowest and the highest of all
-rounds. "slower a product" is dense speed over depthwise speed, in multiply-adds a second. The script ends with an error
-where depthwise is not faster than dense, or not slower for each product: that is what lesson 08 claims.
+Each round measures the two limits of the machine, and five layers and a ReLU on three maps; of some repeats the fastest
+counts, as CPU seconds (on a GPU, wall time). A round's ratios are its own, and the table gives the lowest and the
+highest of all rounds. "slower a product" is dense speed over depthwise speed, in multiply-adds a second; "of ReLU" is
+depthwise time over that of a ReLU, which moves the same map. The script ends with an error where depthwise is not
+faster than dense, not slower for each product, or, on a CPU, does not take at least twice ReLU's time: that is what
+lesson 08 claims.
 """
 
 import argparse
 
 import torch
+from torch import nn
 
 from segcourse.figures.depthwise_cost import layers_to_time, machine_limits, measure
 from segcourse.training import pick_device
@@ -41,8 +44,9 @@ def main() -> None:
     for channels, side in MAPS:
         torch.manual_seed(0)
         shape = (options.batch, channels, side, side)
-        rounds = [measure(layers_to_time(channels), shape, device) for _ in range(options.rounds)]
-        by_layer = list(zip(*rounds))
+        layers = {**layers_to_time(channels), "ReLU": nn.ReLU()}
+        rounds = [measure(layers, shape, device) for _ in range(options.rounds)]
+        *by_layer, relu = zip(*rounds)
         dense = by_layer[1]
         for layer in by_layer:
             cost = layer[0].cost
@@ -55,12 +59,17 @@ def main() -> None:
         depthwise = by_layer[3]
         faster = [d.seconds / s.seconds for d, s in zip(dense, depthwise)]
         slower = [d.speed / s.speed for d, s in zip(dense, depthwise)]
-        ratios.append((channels, side, faster, slower))
-    print("\n| channels, map | fewer multiply-adds | depthwise faster | slower a product |\n| --- | --- | --- | --- |")
-    for channels, side, faster, slower in ratios:
-        print(f"| {channels}, {side}x{side} | {channels} times | {span(faster)} times | {span(slower)} times |")
-    if not all(min(faster) > 1 and min(slower) > 1 for *_, faster, slower in ratios):
+        of_relu = [s.seconds / r.seconds for s, r in zip(depthwise, relu)]
+        ratios.append((channels, side, faster, slower, of_relu))
+    print("\n| channels, map | fewer multiply-adds | depthwise faster | slower a product | of ReLU |")
+    print("| --- | --- | --- | --- | --- |")
+    for channels, side, *spans in ratios:
+        columns = " | ".join(f"{span(ratio)} times" for ratio in spans)
+        print(f"| {channels}, {side}x{side} | {channels} times | {columns} |")
+    if not all(min(faster) > 1 and min(slower) > 1 for *_, faster, slower, _ in ratios):
         raise SystemExit("depthwise is not faster everywhere, or not slower for each product: lesson 08 says otherwise")
+    if device.type == "cpu" and not all(min(of_relu) > 2 for *_, of_relu in ratios):
+        raise SystemExit("depthwise does not take twice as long as ReLU everywhere: lesson 08 says otherwise")
 
 
 if __name__ == "__main__":

@@ -160,8 +160,7 @@ small = UNet(3, 11, width=8, padded=True, batch_norm=True)
 parameters = sum(p.numel() for p in small.parameters())
 kept = {n: kept_for_backward(small, torch.rand(n, 3, 96, 128)) for n in (1, 4)}
 print(f"parameters: {parameters:,}, which are {4 * parameters:,} bytes")
-print("four images keep, to a tenth, how many times what one keeps:", round(kept[4] / kept[1], 1))
-print("one image of 96x128 keeps more than all parameters take:", kept[1] > 4 * parameters)
+print(f"one image of 96x128 keeps {kept[1] / 1e6:.1f} million bytes, four keep {kept[4] / 1e6:.1f} million")
 
 # %% [markdown]
 # ## Groups divide the work
@@ -245,12 +244,13 @@ shares = {name.replace("\n", " "): f"{grid.float().mean():.0%}" for name, grid i
 show(
     dependency_figure(depends),
     "Six grids of 12 output channels by 12 input channels, filled where the one depends on the other. Share that is "
-    f"filled: {', '.join(f'{name}: {share}' for name, share in shares.items())}.",
+    f"filled: {'; '.join(f'{name}: {share}' for name, share in shares.items())}.",
 )
 
 # %% [markdown]
 # Two cures. A **1x1 convolution** after the groups mixes all channels at every pixel. A **channel shuffle** (ShuffleNet)
-# costs no product at all: it deals the channels of each group out to all groups of the next layer, like cards.
+# costs no product at all: it deals the channels of each group out to all groups of the next layer, like cards. (To all of
+# them where a group has at least as many channels as there are groups, $N / G \ge G$; here 4 and 3.)
 
 # %%
 channels = torch.arange(12)
@@ -262,10 +262,11 @@ print("by a reshape and a transpose:", torch.equal(channels.reshape(3, 4).T.flat
 # %% [markdown]
 # ## Depthwise, then pointwise
 #
-# Take as many groups as channels, $G = N = M$. Every channel is filtered by one kernel of its own and mixed with none:
-# a **depthwise** convolution, $H W N K^2$. Then a **pointwise** one, 1x1, mixes the channels and sets their number:
-# $H W N M$. One looks around and the other looks across; a dense layer does both at once. The pair is a
-# **depthwise separable** convolution. Its share of the dense layer's cost:
+# Take as many groups as channels, $G = N$, and as many kernels. Every channel is filtered by one kernel of its own and
+# mixed with none: a **depthwise** convolution, $H W N K^2$. Then a **pointwise** one, 1x1, mixes the channels and sets
+# their number, $M$: $H W N M$. In both, $H$ and $W$ are those of the depthwise layer's output, which the pointwise one
+# keeps. One looks around and the other looks across; a dense layer does both at once. The pair is a **depthwise
+# separable** convolution. Its share of the dense layer's cost:
 #
 # $$\frac{H W N K^2 + H W N M}{H W N K^2 M} = \frac{1}{M} + \frac{1}{K^2}$$
 #
@@ -325,16 +326,21 @@ show(
 # %%
 pairs = [(32, 64, 1), (64, 128, 2), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 512, 2)]
 pairs += [(512, 512, 1)] * 5 + [(512, 1024, 2), (1024, 1024, 1)]  # channels in, channels out, stride
-size, wide, across = 112, 0, 0  # after a first dense layer of stride 2
+first = my_macs(224, 224, 3, 32, 3, 2, 1)  # a dense layer of stride 2
+size, wide, across, at_fine_maps = 112, 0, 0, first
 for n, m, stride in pairs:
     depthwise, pointwise = my_separable(size, size, n, m, 3, stride, 1)
-    wide, across, size = wide + depthwise, across + pointwise, (size - 1) // stride + 1
-total = my_macs(224, 224, 3, 32, 3, 2, 1) + wide + across + 1024 * 1000  # first layer, pairs, last dense layer
+    wide, across = wide + depthwise, across + pointwise
+    size = (size + 2 * 1 - 3) // stride + 1  # K = 3, P = 1
+    at_fine_maps += (depthwise + pointwise) * (size >= 224 // 4)
+total = first + wide + across + 1024 * 1000  # with the last dense layer
 print(f"{total:,} multiply-adds; depthwise {wide / total:.1%}, pointwise {across / total:.1%}")
+print(f"in layers that give maps of a quarter of the image's sides or finer: {at_fine_maps / total:.1%}")
 
 # %% [markdown]
-# These are the 569 million of the paper's table 4, and the shares of its table 2. The 3x3 kernels of the pairs, which do
-# nearly all of the looking around, are 3 % of the work. Who forgets the pointwise layers forgets nearly everything.
+# These are the 569 million of the paper's table 4, and the depthwise and pointwise shares of its table 2. The 3x3
+# kernels of the pairs, which do nearly all of the looking around, are 3 % of the work. Who forgets the pointwise layers
+# forgets nearly everything.
 #
 # ## Every layer of a network
 #
@@ -346,7 +352,8 @@ print(f"{total:,} multiply-adds; depthwise {wide / total:.1%}, pointwise {across
 #
 # A transposed convolution stamps (lesson 02). Every number of the *input* is multiplied by a whole kernel, $K^2$ weights
 # for each of the $M$ output channels, and what overlaps is added. So it takes $H W N K^2 M$ products with $H$ and $W$ of
-# its **input**, and the stride does not matter. Count: a kernel of 3x3 and a stride of 2, on 2x2 pixels.
+# its **input**, and the stride does not matter. (With $G$ groups a number of the input reaches $M / G$ channels, and the
+# count is divided by $G$ here too.) Count: a kernel of 3x3 and a stride of 2, on 2x2 pixels.
 
 # %%
 image, kernel = torch.randn(2, 2), torch.randn(3, 3)
@@ -361,13 +368,18 @@ print("same numbers as F.conv_transpose2d:", torch.allclose(plain(canvas), right
 print(f"products: {Counted.products}; by the input: {2 * 2 * 9}; by the output: {5 * 5 * 9}")
 
 # %% [markdown]
-# The last number is what several counters print. Where the stride is 2, it is about four times too large.
+# The last number is what thop 0.1.1 and torchinfo 1.8.0 count. Where the stride is 2, it is about four times too large.
 #
 # ### Attention multiplies without weights
 #
-# Self-attention has four linear layers, for queries, keys, values and the result. But the queries are also multiplied
-# with the keys, and the scores with the values: $n^2 d$ products each, for $n$ tokens of $d$ numbers. No parameter
-# takes part, and a counter that goes through layers with weights does not see them.
+# In a transformer each token (a vector of $d$ numbers, say for a patch of the image) collects from all $n$ tokens what it
+# needs. Linear layers make three vectors of each token: a *query*, what it looks for; a *key*, what it can be found by;
+# a *value*, what it hands on. Each query is multiplied with each key, which gives $n^2$ scores, and the values are added
+# up with the scores as weights.
+#
+# So **self-attention** has four linear layers, for queries, keys, values and the result. But the queries are also
+# multiplied with the keys, and the scores with the values: $n^2 d$ products each. No parameter takes part, and a counter
+# that goes through layers with weights does not see them.
 
 # %%
 n, d = 5, 4
@@ -412,8 +424,8 @@ for handle in handles:
 # `named_modules()` walks through all layers, however deeply they are nested. Mind the axes of the two weights: a
 # convolution's is (M, N / G, rows, columns), a transposed one's is (N, M / G, rows, columns). Kernels need not be square.
 #
-# In a failing case, `encoder`, `middle`, `decoder` and `head` list the layers of the model's four parts, and `order` says
-# in which order the model runs them. A part may run twice: then its layers work twice.
+# In a failing case, `encoder`, `middle`, `decoder` and `head` list the layers of the model's four parts (or of fewer),
+# and `order` says in which order the model runs them. A part may run twice: then its layers work twice.
 
 
 # %%
@@ -454,7 +466,8 @@ check.macs_by_layer(macs_by_layer)
 
 # %% [markdown]
 # Now the networks of the earlier lessons, at full size, as in their papers. On the `meta` device they need neither
-# memory nor time. Their papers' sizes: VGG-16 at 224x224, FCN-8s at 500x500, SegNet at 360x480, U-Net at 572x572.
+# memory nor time. Their papers' sizes: VGG-16 at 224x224, FCN-8s at 500x500, SegNet at 360x480, U-Net at 572x572. A
+# right profiler can fail there, say because its zeros come from NumPy: the cell then says so and goes on with ours.
 
 # %%
 from segcourse.models.fcn import FCN
@@ -472,15 +485,20 @@ counts, costs = {}, {}
 for name, (network, shape) in papers.items():
     with torch.device("meta"):
         model = network().eval()
-        counts[name] = my_profiler(model, shape)
-    costs[name] = profile(model, shape)
+        costs[name] = profile(model, shape)
+        try:
+            counts[name] = my_profiler(model, shape)
+        except Exception as problem:
+            print(f"(your function does not run on the meta device: {type(problem).__name__}; ours counts for it)")
+            counts[name] = {row.layer: row.macs for row in costs[name].by(lambda row: row.layer).rows}
     same = sum(counts[name].values()) == costs[name].total_macs
     print(f"{name}: {costs[name].total_macs:15,} multiply-adds, the same by your count and by the course's: {same}")
 
 # %% [markdown]
 # `profile` looks beneath the layers, at the operations that PyTorch runs. So it also sees what is multiplied outside of
 # layers (attention, `F.conv2d`, matrix products), and it refuses an operation that it does not know instead of counting
-# zero. Its table for VGG-16, by stage (*useful* leaves out products with padded zeros):
+# zero. Its table for VGG-16: `by_stage(2)` adds up the layers whose names agree in their first two words, *share* is of
+# all multiply-adds, and *useful* leaves out products with padded zeros.
 
 # %%
 costs["VGG-16"].by_stage(2)
@@ -565,10 +583,11 @@ for budget in ("macs", "parameters", "activations"):
     )
 
 # %% [markdown]
-# In all four networks the fine maps hold half of the work or more, a seventh of the parameters at most, and more than
-# four fifths of the activations. It is often said that "the first layers are the most expensive". Not so: channels double
-# where the sides halve, so that a layer costs the same at each level, and how much work a level has depends on how many
-# layers it has. The first layer, of three channels, is even cheap. What the first level has most of is activations.
+# In these four networks the fine maps hold half of the work or more (in MobileNet it was a fifth), a seventh of the
+# parameters at most, and more than four fifths of the activations. It is often said that "the first layers are the most
+# expensive". Not so: channels double where the sides halve, so that a layer from C to C channels costs the same at each
+# level (the one that doubles them costs half), and how much work a level has depends on how many layers it has. The
+# first layer, of three channels, is even cheap. What the first level has most of is activations.
 #
 # So where do you save? Parameters: deep down, or in the dense layers (SegNet dropped VGG's, and kept the work). Work:
 # at the fine levels, by fewer channels or separable layers. Memory: at the finest, by halving the size early.
@@ -639,8 +658,8 @@ reveal(prediction_wider, round(broad / narrow, 2), "times wider, with the larges
 # About three times, not nine: the cost grows with the square of the width.
 #
 # Now design a block yourself. It gets 64 channels of 56x56, and the bars show its costs against those of a dense 3x3
-# layer from 64 to 64 channels. Find a 7x7 block of stride 1 within all three budgets. Then try it with separable layers:
-# which budget stops you, and why?
+# layer from 64 to 64 channels. Find a 7x7 block of stride 1 within all three budgets. Then try it with separable layers,
+# still of stride 1: which budget stops you, and why?
 
 # %%
 from segcourse.figures.depthwise_cost import block_design, describe_block
@@ -652,12 +671,15 @@ show_widget(
 )
 
 # %% [markdown]
-# In eight groups it fits. A separable pair writes two maps where a dense layer writes one, so its activations are over
-# the budget while its work is a fifth of it:
+# In eight groups it fits, among others. A separable pair writes two maps where a dense layer writes one, so at stride 1
+# its activations are over the budget, with however few channels, while its work is a fifth of it. Stride 2 makes both
+# maps smaller, and the pair fits:
 
 # %%
 print(describe_block(7, 64, 8, False, 1))
 print(describe_block(7, 64, 1, True, 1))
+print(describe_block(7, 16, 1, True, 1))
+print(describe_block(7, 64, 1, True, 2))
 
 # %% [markdown]
 # ## Time is not FLOPs
@@ -685,37 +707,44 @@ for name, layer in layers.items():
 # A machine has two limits: multiply-adds a second, and bytes a second. A layer that does only one product with each byte
 # waits for the memory, however fast the arithmetic is. Drawn over the intensity, the two limits form a **roofline**
 # (Williams, Waterman and Patterson, 2009): a slope, speed = bandwidth · intensity, and a flat roof. We measure both
-# limits, a large matrix product and a large copy, and then the five layers. Each runs once to warm up, and of several
-# repeats the fastest counts: other programs make a run slower, never faster. Times are CPU seconds of one thread (on a
-# GPU, wall time).
+# limits, a large copy and a large matrix product; the flat roof is drawn at the most seen, which is the matrix product
+# or, where one is faster, the fastest layer. Then come the five layers, and a ReLU on the same map as a sixth: it reads
+# and writes the map as well and multiplies nothing, so it tells how fast these very bytes can be moved. Its slope is
+# dashed. (It may be the steeper one: a small map stays in a cache.) Each runs once to warm up, and of several repeats
+# the fastest counts: other programs make a run slower, never faster. Times are CPU seconds of one thread (on a GPU,
+# wall time).
 
 # %% tags=["nbval-ignore-output"]
-measured = measure(layers, (1, 64, 56, 56), device)
+*measured, relu = measure({**layers, "ReLU": nn.ReLU()}, (1, 64, 56, 56), device)
 peak, bandwidth = machine_limits(device)
+of_the_map = 2 * 4 * 64 * 56 * 56 / relu.seconds  # bytes a second: float32, in and out
 dense_one, depth_one = measured[1], measured[3]
 slower = dense_one.speed / depth_one.speed
 show(
-    roofline_figure(measured, peak, bandwidth),
-    "Measured speed over intensity, below the two roofs of this machine. "
+    roofline_figure(measured, peak, bandwidth, of_the_map),
+    "Measured speed over intensity, below the two roofs of this machine and the slope of a ReLU on the same map. "
     + ", ".join(f"{one.name}: {one.speed / 1e9:.3g} thousand million multiply-adds a second" for one in measured)
     + ".",
 )
 print(f"depthwise 3x3: {dense_one.cost.macs / depth_one.cost.macs:.0f} times fewer multiply-adds than dense 3x3,")
 print(f"and {dense_one.seconds / depth_one.seconds:.1f} times less time: {slower:.1f} times slower for each product")
+print(f"ReLU on the same map: {1e3 * relu.seconds:.2g} ms; depthwise 3x3: {1e3 * depth_one.seconds:.2g} ms,", end=" ")
+print(f"{depth_one.seconds / relu.seconds:.1f} times as long for the same map, read and written")
 reveal(prediction_faster, round(dense_one.seconds / depth_one.seconds, 1), "times faster on this machine", close=3)
 
 # %% [markdown]
-# The depthwise layer is faster, but by far less than its count says. Its intensity of about one puts it on the slope, far
-# to the left of the corner: it waits for bytes. How close a layer comes to the roof is a matter of the program, and some
-# lie far below. (The slope is that of the memory. A map that stays in a cache has a steeper one.) So the roofline tells
-# what can be hoped for, and only a measurement what is. `benchmarks/roofline.py` makes one for three maps, here on one
+# The depthwise layer is faster, but by far less than its count says. With an intensity of about one it lies far to the
+# left of the corner: the roofline forbids it the flat roof, whatever the program. But on a CPU it does not even reach
+# the slope. ReLU reads and writes the same map in a fraction of the time, so neither the products nor the bytes explain
+# what the layer takes: the program does, the loops that the library runs for such a layer. So the roofline tells what
+# can be hoped for, and only a measurement what is. `benchmarks/roofline.py` makes one for three maps, here on one
 # thread of a shared machine, three rounds, lowest to highest:
 #
-# | channels, map | fewer multiply-adds | depthwise faster than dense | slower for each product |
-# | --- | --- | --- | --- |
-# | 32, 112x112 | 32 times | 3.4 to 4.1 times | 7.8 to 9.3 times |
-# | 64, 56x56 | 64 times | 5.3 to 7.7 times | 8.3 to 12.0 times |
-# | 256, 28x28 | 256 times | 22.9 to 25.9 times | 9.9 to 11.2 times |
+# | channels, map | fewer multiply-adds | depthwise faster than dense | slower for each product | time, of ReLU's |
+# | --- | --- | --- | --- | --- |
+# | 32, 112x112 | 32 times | 3.5 to 3.6 times | 8.9 to 9.2 times | 4.0 to 4.6 times |
+# | 64, 56x56 | 64 times | 6.1 to 6.3 times | 10.2 to 10.6 times | 6.0 to 6.4 times |
+# | 256, 28x28 | 256 times | 23.1 to 23.4 times | 11.0 to 11.1 times | 5.8 to 6.4 times |
 #
 # A count is exact, and the same everywhere. Time is what you feel, and it belongs to a machine, a program and a size.
 # Compare counts to design; measure before you promise.
@@ -728,7 +757,7 @@ reveal(prediction_faster, round(dense_one.seconds / depth_one.seconds, 1), "time
 # %%
 vgg = costs["VGG-16"].total
 print(f"{vgg.macs / 1e9:.2f} thousand million multiply-adds, {2 * vgg.macs / 1e9:.2f} GFLOP")
-print(f"and with a product for each bias, as some tools count, {(vgg.macs + vgg.activations) / 1e9:.2f}")
+print(f"and with a product for each bias, as torchinfo 1.8.0 counts, {(vgg.macs + vgg.activations) / 1e9:.2f}")
 
 # %% [markdown]
 # **"A transposed convolution takes kernel times output."** That is what thop 0.1.1 and torchinfo 1.8.0 count. The stamps
@@ -759,8 +788,8 @@ print(
 
 # %% [markdown]
 # **"Attention costs its four projections."** The products between tokens grow with the square of their number. A tool
-# that looks at layers with weights misses them: thop and calflops do, and so does PyTorch's own counter on a CPU when
-# the attention is one fused operation (torch 2.13).
+# that looks at layers with weights misses them: thop 0.1.1 does, and so does PyTorch's own counter on a CPU when the
+# attention is one fused operation (torch 2.13).
 
 # %%
 attention = nn.MultiheadAttention(64, 4, batch_first=True).eval()
@@ -821,11 +850,13 @@ quiz.not_as_fast()
 #   input; a linear layer works on every vector along the last axis; attention adds $2 n^2 d$.
 # - Groups divide weights and work by $G$, once, and no activations. They cut the channels apart; a 1x1 layer or a shuffle
 #   brings them together.
-# - Depthwise and pointwise together take $1/M + 1/K^2$ of a dense layer, and nearly all of that is the pointwise part.
-# - Fine maps hold the activations and half of the work or more; coarse ones hold the parameters.
+# - Depthwise and pointwise together take $1/M + 1/K^2$ of a dense layer. The share $K^2 / (K^2 + M)$ of that is
+#   depthwise: with many channels nearly all is the pointwise part.
+# - In the four networks here, fine maps hold the activations and half of the work or more; coarse ones hold the
+#   parameters. MobileNet's fine maps hold a fifth of its work.
 # - Nine times cheaper layers buy a network three times wider.
-# - The clock counts bytes as well. A layer of low intensity is never as fast, product for product, as one of high
-#   intensity.
+# - The clock counts more than products. A layer's speed is at most bandwidth · intensity, and the program may keep it
+#   far below.
 #
 # ## References
 #

@@ -125,6 +125,15 @@ def test_points_lie_at_speed_and_intensity() -> None:
     drawn(figure)
 
 
+def test_the_slope_of_the_map_itself_is_dashed() -> None:
+    measured = [figures.Measured("x", Row("", "", macs=4000, bytes=100), 1e-6)]
+    figure = figures.roofline_figure(measured, peak=1e9, bandwidth=1e8, of_the_map=3e8)
+    dashed = figure.axes[0].lines[1]
+    assert dashed.get_linestyle() == "--"
+    assert (dashed.get_ydata()[0], dashed.get_ydata().max()) == pytest.approx((0.09, 4.0))
+    assert any("ReLU on this map" in text for text in texts(figure))
+
+
 @pytest.mark.parametrize("separable", [False, True])
 @pytest.mark.parametrize(("kernel", "channels", "groups", "stride"), [(3, 64, 1, 1), (5, 48, 16, 2), (1, 512, 8, 1)])
 def test_blocks_cost_what_they_do(kernel: int, channels: int, groups: int, stride: int, separable: bool) -> None:

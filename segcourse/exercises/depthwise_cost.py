@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import bisect
 import math
 from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -99,6 +101,12 @@ CONV_MACS = Exercise(
             _macs_with(lambda size, kernel, stride, padding: size),
             "You counted a place for every pixel of the input. Products are done once for every number of the "
             "*output*: how large is it, with this stride and padding?",
+            SIZES,
+        ),
+        Misconception(
+            "height_for_both",
+            lambda height, width, *others: conv_macs(height, height, *others),
+            "You used the height for both axes. The image need not be square.",
             SIZES,
         ),
         Misconception(
@@ -244,6 +252,12 @@ def _budgets_with(
     return count
 
 
+def _bias_of_the_input(height: int, width: int, in_channels: int, *others: Any) -> Any:
+    parameters, *rest = layer_budgets(height, width, in_channels, *others)
+    out_channels, _, _, bias = others
+    return parameters + (in_channels - out_channels) * bias, *rest
+
+
 def _macs_first(*arguments: Any) -> Any:
     parameters, macs, activations = layer_budgets(*arguments)
     return macs, parameters, activations
@@ -311,6 +325,12 @@ LAYER_BUDGETS = Exercise(
             "bias_always",
             _budgets_with(parameters=lambda w, m, g, bias, places: w + m),
             "You counted a bias also where the layer has none.",
+            BUDGETS,
+        ),
+        Misconception(
+            "bias_of_the_input",
+            _bias_of_the_input,
+            "You counted a bias for each input channel. It is added to the numbers that the layer gives out.",
             BUDGETS,
         ),
         Misconception(
@@ -412,6 +432,7 @@ def _size_itself(size: int, kernel: int, stride: int, padding: int) -> int:
 
 
 SPLIT = "Depthwise, then pointwise"
+POINTWISE_INPUT = "You ran the pointwise layer on the input's size. Which map does it get?"
 
 SEPARABLE_MACS = Exercise(
     name="separable_macs",
@@ -437,7 +458,19 @@ SEPARABLE_MACS = Exercise(
         Misconception(
             "pointwise_at_the_input",
             _separable_with(second=_size_itself),
-            "You ran the pointwise layer on the input's size. Which map does it get?",
+            POINTWISE_INPUT,
+            SPLIT,
+        ),
+        Misconception(
+            "pointwise_like_the_depthwise",
+            _separable_with(second=lambda size, k, s, p: _fits(size, 1, s, p)),
+            POINTWISE_INPUT,
+            SPLIT,
+        ),
+        Misconception(
+            "pointwise_strides_on_the_input",
+            _separable_with(second=lambda size, k, s, p: _fits(size, 1, s, 0)),
+            POINTWISE_INPUT,
             SPLIT,
         ),
         Misconception(
@@ -600,23 +633,31 @@ PARTS = ("encoder", "middle", "decoder", "head")
 
 
 def _model(case: Case) -> _Stages:
-    return _Stages({name: case[name] for name in PARTS}, case["order"])
+    return _Stages({name: case[name] for name in PARTS if name in case}, case["order"])
+
+
+class _Counts(dict[str, int]):
+    """What an answer returned; `left` is the number of hooks that it left on the model."""
+
+    left = 0
 
 
 def _drive_counter(answer: Callable[..., Any], case: Case) -> Any:
     """Build the network, hand it over, and see whether hooks were left on it."""
     model = _model(case)
     macs = answer(model, case["shape"])
-    return macs, sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in model.modules())
+    if not isinstance(macs, dict):
+        return macs
+    counts = _Counts(macs)
+    counts.left = sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in model.modules())
+    return counts
 
 
 def _same_counts(expected: Any, got: Any) -> Mismatch | None:
-    mismatch = agree(expected[0], got[0])
-    if mismatch is not None:
-        return Mismatch(mismatch.says)
-    if got[1]:
-        return Mismatch(f"the counts are right, but {got[1]} hooks are still on the model: take them off at the end.")
-    return None
+    mismatch = agree(expected, got)
+    if mismatch is None and got.left:
+        return Mismatch(f"the counts are right, but {got.left} hooks are still on the model: take them off at the end.")
+    return mismatch
 
 
 def _by_arithmetic(model: Any, shape: tuple[int, ...]) -> dict[str, int]:
@@ -680,12 +721,38 @@ def _unless(kind: type[nn.Module], count: Callable[[Any, Tensor, Tensor], int]) 
     return lambda layer, x, y: count(layer, x, y) if isinstance(layer, kind) else _right(layer, x, y)
 
 
+def _with_all_parameters(layer: Any, x: Tensor, y: Tensor) -> int:
+    """Every parameter at every place, the bias among them."""
+    bias = 0 if layer.bias is None else layer.bias.numel()
+    return _right(layer, x, y) // layer.weight.numel() * (layer.weight.numel() + bias)
+
+
+def _one_name(join: Callable[[int, int], int]) -> Callable[..., dict[str, int]]:
+    """A counter whose hooks look the name up when they run: by then the loop has ended, and all find the last one."""
+
+    def answer(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
+        *_, (last, _) = model.named_modules()
+        counts = _counter(_right)(model, shape)
+        total = 0
+        for one in counts.values():
+            total = join(total, one)
+        return {last: total}
+
+    return answer
+
+
 def _per_group(layer: Any) -> int:
     return getattr(layer, "groups", 1)
 
 
 TOTAL = "Every layer of a network"
 STAMPS = "Transposed layers count by their input"
+EXERCISE_PROFILER = "Exercise: a small profiler (3 points)"
+BIAS_IN_HOOKS = "You counted the bias as one more product for each number of the output."
+ONE_NAME = (
+    "All your hooks write under one name. A hook made in a loop looks `name` up only when it runs, and by then the "
+    "loop has ended: how did the hook of `tiny` get a name of its own?"
+)
 
 MACS_BY_LAYER = Exercise(
     name="macs_by_layer",
@@ -698,6 +765,10 @@ MACS_BY_LAYER = Exercise(
     oracle=_by_arithmetic,
     cases=_network,
     examples=(
+        {"encoder": "Conv2d(2, 4, (2, 1), groups=2)", "order": ("encoder",), "shape": (2, 2, 3, 2)},
+        {"decoder": "ConvTranspose2d(2, 4, 2, 2, groups=2)", "order": ("decoder",), "shape": (1, 2, 1, 2)},
+        {"head": "Linear(3, 2)", "order": ("head",), "shape": (2, 1, 2, 3)},
+        {"middle": "Conv2d(1, 1, 3, padding=1)", "order": ("middle", "middle"), "shape": (1, 1, 2, 3)},
         {
             "encoder": "Conv2d(2, 4, (3, 2), stride=2), ReLU()",
             "middle": "Sequential(Conv2d(4, 4, 3, padding=1, groups=2)), ReLU()",
@@ -709,7 +780,7 @@ MACS_BY_LAYER = Exercise(
     ),
     drive=_drive_counter,
     compare=_same_counts,
-    runs=12,
+    runs=15,
     seconds=5.0,
     misconceptions=(
         Misconception(
@@ -751,6 +822,18 @@ MACS_BY_LAYER = Exercise(
             GROUPS,
         ),
         Misconception(
+            "groups_ignored_in_convolutions",
+            _counter(_unless(nn.Conv2d, lambda m, x, y: _right(m, x, y) * m.groups)),
+            "In convolutions you let every output channel read all input channels, also where the layer has groups.",
+            GROUPS,
+        ),
+        Misconception(
+            "groups_ignored_in_transposed",
+            _counter(_unless(nn.ConvTranspose2d, lambda m, x, y: _right(m, x, y) * m.groups)),
+            "In transposed layers you let every input channel reach all output channels, also where there are groups.",
+            GROUPS,
+        ),
+        Misconception(
             "groups_divide_twice",
             _counter(lambda m, x, y: _right(m, x, y) // _per_group(m)),
             "You divided by the groups, where the layer's weight is already divided: look at its shape.",
@@ -759,7 +842,13 @@ MACS_BY_LAYER = Exercise(
         Misconception(
             "bias_counted",
             _counter(lambda m, x, y: _right(m, x, y) + (y.numel() if m.bias is not None else 0)),
-            "You counted the bias as one more product for each number of the output.",
+            BIAS_IN_HOOKS,
+            HAND,
+        ),
+        Misconception(
+            "all_parameters_counted",
+            _counter(_with_all_parameters),
+            BIAS_IN_HOOKS,
             HAND,
         ),
         Misconception(
@@ -779,6 +868,18 @@ MACS_BY_LAYER = Exercise(
             _counter(_right, lambda before, now: now),
             "A layer that runs twice works twice; you kept the count of its last call.",
             TOTAL,
+        ),
+        Misconception(
+            "one_name_for_all",
+            _one_name(lambda before, now: before + now),
+            ONE_NAME,
+            EXERCISE_PROFILER,
+        ),
+        Misconception(
+            "one_name_and_last_call",
+            _one_name(lambda before, now: now),
+            ONE_NAME,
+            EXERCISE_PROFILER,
         ),
         Misconception(
             "one_image",
@@ -849,6 +950,14 @@ def _rows(draw: Draw) -> Case:
     return {"rows": rows, "depth": depth}
 
 
+def _drive_stage(answer: Callable[..., Any], case: Case) -> Any:
+    """Call the answer; a name that is NumPy's kind of string is as good as Python's."""
+    value = answer(*case.values())
+    if isinstance(value, (list, tuple)) and any(isinstance(part, np.str_) for part in value):
+        return tuple(str(part) if isinstance(part, str) else part for part in value)
+    return value
+
+
 def _stage_by_table(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
     total = Profile(tuple(Row(name, "", parameters=parameters, macs=macs) for name, parameters, macs in rows))
     stages = total.by_stage(depth)
@@ -875,6 +984,20 @@ def _stage_with(
     return choose
 
 
+def _share_of_means(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+    stages: dict[str, list[int]] = {}
+    for layer, _, macs in rows:
+        stages.setdefault(".".join(layer.split(".")[:depth]), []).append(macs)
+    means = {stage: sum(macs) / len(macs) for stage, macs in stages.items()}
+    dearest = max(means, key=lambda stage: means[stage])
+    return dearest, means[dearest] / sum(means.values())
+
+
+def _swapped(rows: list[tuple[str, int, int]], depth: int) -> tuple[float, str]:
+    stage, share = dearest_stage(rows, depth)
+    return share, stage
+
+
 def _neighbours_only(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
     groups = groupby(rows, lambda row: ".".join(row[0].split(".")[:depth]))
     sums = [(sum(row[2] for row in group), stage) for stage, group in groups]
@@ -890,6 +1013,7 @@ def _by_beginning(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, fl
 
 
 BALANCE = "The balance of a network"
+MEANS = "You averaged over the layers of a stage. What does the whole stage cost?"
 
 DEAREST_STAGE = Exercise(
     name="dearest_stage",
@@ -901,6 +1025,7 @@ DEAREST_STAGE = Exercise(
     reference=dearest_stage,
     oracle=_stage_by_table,
     cases=_rows,
+    drive=_drive_stage,
     examples=(
         {
             "rows": [("down.0", 50, 400), ("down.1", 70, 300), ("up.0", 60, 500), ("down.2", 900, 100)],
@@ -932,9 +1057,10 @@ DEAREST_STAGE = Exercise(
         Misconception(
             "mean_of_the_layers",
             _stage_with(join=lambda values: sum(values) / len(values)),
-            "You averaged over the layers of a stage. What does the whole stage cost?",
+            MEANS,
             BALANCE,
         ),
+        Misconception("share_of_the_means", _share_of_means, MEANS, BALANCE),
         Misconception(
             "last_layer_stays",
             _stage_with(join=lambda values: values[-1]),
@@ -981,6 +1107,12 @@ DEAREST_STAGE = Exercise(
             "work_for_share",
             _stage_with(share=lambda part, whole: part),
             "The stage is right. You returned its multiply-adds; wanted is their share of the whole network's.",
+            "Exercise: the most expensive stage (2 points)",
+        ),
+        Misconception(
+            "share_first",
+            _swapped,
+            "The two are right, but the wrong way round: the stage's name comes first.",
             "Exercise: the most expensive stage (2 points)",
         ),
     ),
@@ -1036,10 +1168,11 @@ def _chain_and_budget(draw: Draw) -> Case:
     maps = [(max(1, rows >> i), max(1, columns >> i)) for i in range(count)]
     kernel = draw.choice((3, 2, 5))
     separable = draw.choice((True, False))
-    channels = draw.integer(2, 21)
+    width = draw.integer(0, 7)  # two in eight cases: not even one channel, and a hundred or more
+    channels = draw.integer(2, 21) if 0 < width < 7 else draw.integer(100, 200) if width else 0
     here, next_ = (_chain_sum(maps, kernel, separable, c) for c in (channels, channels + 1))
     part = draw.integer(0, 3)  # on the edge: exactly enough, one too few, and between
-    budget = (here, here - 1, here + (next_ - here) // 2, next_ - 1)[part]
+    budget = max(0, (here, here - 1, here + (next_ - here) // 2, next_ - 1)[part])
     return {"maps": maps, "kernel": kernel, "separable": separable, "budget": budget}
 
 
@@ -1067,12 +1200,21 @@ def _widest(
     """A wrong search: `cost` of (maps, kernel, separable, channels), what is `within` the budget, a `change`."""
 
     def search(maps: list[Pair], kernel: int, separable: bool, budget: int) -> int:
-        channels = 0
-        while channels < 500 and within(cost(maps, kernel, separable, channels + 1), budget):
-            channels += 1
-        return change(channels)
+        def too_wide(channels: int) -> bool:
+            return not within(cost(maps, kernel, separable, channels + 1), budget)
+
+        return change(bisect.bisect_left(range(10**7), True, key=too_wide))
 
     return search
+
+
+def _stopping_at(most: int) -> Misconception:
+    return Misconception(
+        f"stops_at_{most}",
+        _widest(change=lambda channels: min(channels, most)),
+        "Your search stops at a fixed width. A large budget allows a wider chain: go on until the budget ends it.",
+        DESIGN,
+    )
 
 
 def _costing(**formulas: Callable[..., int]) -> Callable[..., int]:
@@ -1096,8 +1238,14 @@ WIDEST_NETWORK = Exercise(
         {"maps": [(4, 6), (2, 3)], "kernel": 3, "separable": True, "budget": 8000},
         {"maps": [(5, 9), (3, 5)], "kernel": 3, "separable": True, "budget": 1500},
         {"maps": [(5, 9), (3, 5)], "kernel": 5, "separable": False, "budget": 3000},
+        {"maps": [(5, 9), (3, 5)], "kernel": 3, "separable": True, "budget": 1300},
+        # Wide ones: 151, 1,103 and 3,027 channels. With a small second map or a large kernel, even a search by ones
+        # that forgets a part of the cost comes to an end.
+        {"maps": [(4, 6), (2, 3)], "kernel": 3, "separable": True, "budget": 157_000},
+        {"maps": [(5, 8), (1, 2)], "kernel": 7, "separable": True, "budget": 2_680_000},
+        {"maps": [(60, 90), (1, 2)], "kernel": 3, "separable": False, "budget": 606_500_000},
     ),
-    runs=30,
+    runs=36,
     misconceptions=(
         Misconception(
             "strictly_below",
@@ -1111,6 +1259,13 @@ WIDEST_NETWORK = Exercise(
             "You returned the first width that no longer fits.",
             DESIGN,
         ),
+        Misconception(
+            "one_for_none",
+            _widest(change=lambda channels: max(1, channels)),
+            "You returned 1 also where one channel is over the budget already.",
+            DESIGN,
+        ),
+        *map(_stopping_at, (49, 50, 99, 100, 199, 200, 255, 256, 499, 500, 511, 512, 999, 1000, 1999, 2000)),
         Misconception(
             "forgets_pointwise",
             _widest(_costing(split=lambda n, m, k: n * k * k)),
@@ -1127,6 +1282,12 @@ WIDEST_NETWORK = Exercise(
             "depthwise_reads_all",
             _widest(_costing(split=lambda n, m, k: n * n * k * k + n * m)),
             "Your depthwise layers read all channels. Each of their channels reads one.",
+            SPLIT,
+        ),
+        Misconception(
+            "depthwise_on_the_width",
+            _widest(_costing(split=lambda n, m, k: m * k * k + n * m)),
+            "Your first depthwise layer filters as many channels as the chain is wide. It filters those that it reads.",
             SPLIT,
         ),
         Misconception(
@@ -1263,7 +1424,8 @@ QUIZ = (
     Question(
         "transposed_count",
         STEM,
-        "A transposed convolution, kernel 4, stride 2, 8 to 5 channels, turns 10x10 into 20x20. Its multiply-adds?",
+        "A transposed convolution, kernel 4, stride 2, padding 1, 8 to 5 channels, turns 10x10 into 20x20. Its "
+        "multiply-adds, those cropped by the padding included?",
         (
             Option("10 · 10 · 8 · 16 · 5", "Each number of the input is multiplied by a whole kernel.", right=True),
             Option("20 · 20 · 8 · 16 · 5", "Most of these products would be with zeros that nobody multiplies."),
@@ -1297,8 +1459,8 @@ QUIZ = (
         (
             Option("The count is wrong.", "It is exact; it counts something else than time."),
             Option(
-                "It does few products with each byte that it moves.",
-                "The map is read and written as before; the arithmetic has little to do meanwhile.",
+                "Low intensity: few products share each load, so it cannot reach the roof.",
+                "The map is read and written as before. How far below its limit it stays is a matter of the program.",
                 right=True,
             ),
             Option("Its weights take long to load.", "It has 64 times fewer of them too."),

@@ -260,13 +260,14 @@ def machine_limits(device: Any, side: int = 1024) -> tuple[float, float]:
     return side**3 / product, 2 * 4 * source.numel() / copy
 
 
-def roofline_figure(measured: Sequence[Measured], peak: float, bandwidth: float) -> Figure:
+def roofline_figure(measured: Sequence[Measured], peak: float, bandwidth: float, of_the_map: float = 0) -> Figure:
     """Draw speed against intensity, both in powers of ten, below the two roofs of the machine.
 
     Args:
         measured: of one machine.
         peak: multiply-adds a second in a matrix product; the flat roof is this, or the fastest layer if that is faster.
         bandwidth: bytes a second that the machine can copy.
+        of_the_map: bytes a second that a ReLU on the layers' own map moves, drawn as a dashed slope; 0 for none.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -284,6 +285,9 @@ def roofline_figure(measured: Sequence[Measured], peak: float, bandwidth: float)
         f"memory: {bandwidth / 1e9:.0f} GB/s", (0.36, bandwidth * 0.36 / 1e9), va="top",
         xytext=(10, 0), textcoords="offset points",
     )  # fmt: skip
+    if of_the_map:
+        slope = np.minimum(roof, of_the_map * x) / 1e9
+        axes.plot(x, slope, "--", color="black", linewidth=1, label=f"ReLU on this map: {of_the_map / 1e9:.0f} GB/s")
     colours = ("blue", "sky", "green", "vermilion", "purple")
     for one, colour, marker in zip(measured, colours, "osD^v"):
         axes.plot(

@@ -4,6 +4,7 @@ import itertools
 import math
 from collections import Counter, defaultdict
 
+import numpy as np
 import pytest
 import torch
 from contract import Contract, judged
@@ -12,6 +13,7 @@ from torch import nn
 from segcourse import exercises
 from segcourse.cost import profile
 from segcourse.exercises import depthwise_cost as module
+from segcourse.exercises.render import verdict_card
 
 EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("08_depthwise_cost").exercises}
 
@@ -30,8 +32,8 @@ def macs_by_walking(height, width, in_channels, out_channels, kernel, stride, pa
     return places * sum(in_channels * kernel * kernel for _ in range(out_channels))
 
 
-def macs_of_square_images(height, width, in_channels, out_channels, kernel, stride, padding):
-    return macs_by_walking(height, height, in_channels, out_channels, kernel, stride, padding)
+def macs_of_wide_images(height, width, in_channels, out_channels, kernel, stride, padding):
+    return macs_by_walking(width, width, in_channels, out_channels, kernel, stride, padding)
 
 
 def macs_of_same_padding(height, width, in_channels, out_channels, kernel, stride, padding):
@@ -166,14 +168,6 @@ def counted_of_convolutions_only(model, shape):
     return {name: macs for name, macs in counted_by_shapes(model, shape).items() if "head" not in name}
 
 
-def counted_without_groups_of_transposed(model, shape):
-    macs = counted_by_shapes(model, shape)
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.ConvTranspose2d):
-            macs[name] *= layer.groups
-    return macs
-
-
 def stage_by_counter(rows, depth):
     total = Counter()
     for name, _parameters, macs in rows:
@@ -193,6 +187,14 @@ def stage_by_sorting(rows, depth):
     ]
     most, stage = sorted(groups)[-1]
     return stage, most / sum(macs for *_, macs in rows)
+
+
+def stage_by_arrays(rows, depth):
+    """With NumPy, whose strings are a kind of their own."""
+    names = np.array([".".join(name.split(".")[:depth]) for name, _, _ in rows])
+    stages, which = np.unique(names, return_inverse=True)
+    sums = np.bincount(which, weights=[macs for _, _, macs in rows])
+    return stages[sums.argmax()], sums.max() / sums.sum()
 
 
 def stage_of_the_dearest_layer(rows, depth):
@@ -228,7 +230,7 @@ def widest_by_halving(maps, kernel, separable, budget):
 
 
 def widest_from_above(maps, kernel, separable, budget):
-    for channels in range(2000, 0, -1):
+    for channels in range(4000, 0, -1):
         first, *later = (rows * columns for rows, columns in maps)
         if separable:
             cost = 3 * first * (kernel**2 + channels) + sum(later) * channels * (kernel**2 + channels)
@@ -239,8 +241,22 @@ def widest_from_above(maps, kernel, separable, budget):
     return 0
 
 
-def widest_of_at_least_one(maps, kernel, separable, budget):
-    return max(1, widest_by_halving(maps, kernel, separable, budget))
+def widest_by_ones(maps, kernel, separable, budget):
+    """As hint 3 has it: slow, and still well below the time limit."""
+    channels = 0
+    while module._chain_sum(maps, kernel, separable, channels + 1) <= budget:
+        channels += 1
+    return channels
+
+
+def widest_by_trying(most):
+    """Try so many widths and no more."""
+
+    def widest_up_to(maps, kernel, separable, budget):
+        fit = [c for c in range(1, most) if module._chain_sum(maps, kernel, separable, c) <= budget]
+        return max(fit, default=0)
+
+    return widest_up_to
 
 
 def widest_of_two_maps(maps, kernel, separable, budget):
@@ -289,6 +305,50 @@ def test_hooks_left_behind_are_said():
     assert "hooks are still on the model" in verdict.failure.mismatch.says
 
 
+def counted_with_late_names(model, shape):
+    macs, hooks = {}, []
+    for name, layer in model.named_modules():
+        if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
+
+            def count(layer, inputs, output):
+                numbers = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+                macs[name] = macs.get(name, 0) + numbers.numel() * layer.weight[0].numel()  # noqa: B023 - the mistake
+
+            hooks.append(layer.register_forward_hook(count))
+    model(torch.zeros(shape))
+    for hook in hooks:
+        hook.remove()
+    return macs
+
+
+def test_the_simplest_failing_network_has_one_layer_and_is_answered_by_a_dict():
+    exercise = EXERCISES["macs_by_layer"]
+    for seed in range(3):
+        for mistake in exercise.misconceptions:
+            verdict = judged(exercise, mistake.wrong, seed)
+            assert "Yours returned ({" not in verdict_card(verdict).text()
+            if mistake.id in ("groups_ignored", "linear_of_one_token", "last_call_only", "transposed_by_output"):
+                assert len(verdict.failure.case) == 3, mistake.id
+
+
+def test_a_hook_that_looks_its_name_up_late_is_named():
+    verdict = judged(EXERCISES["macs_by_layer"], counted_with_late_names, 0)
+    assert verdict.misconception.id == "one_name_for_all"
+
+
+def test_a_search_that_stops_is_named():
+    for most in (50, 100, 256, 1000):
+        verdict = judged(EXERCISES["widest_network"], widest_by_trying(most), 0)
+        assert verdict.misconception.id == f"stops_at_{most - 1}"
+
+
+def test_a_search_by_ones_that_forgets_a_part_comes_to_its_end():
+    """Each misconception, sought channel by channel, stays far below the time limit and so keeps its name."""
+    exercise = EXERCISES["widest_network"]
+    steps = [mistake.wrong(**case) for mistake in exercise.misconceptions for case in exercise.draw_cases(0)]
+    assert max(steps) < 100_000
+
+
 def test_the_figures_of_the_slide():
     dense = module.conv_macs(12, 12, 3, 256, 5, 1, 0)
     depthwise, pointwise = module.separable_macs(12, 12, 3, 256, 5, 1, 0)
@@ -303,22 +363,21 @@ class TestContract(Contract):
         "layer_budgets": (budgets_by_layer, budgets_group_by_group),
         "separable_macs": (separable_by_layers, separable_by_dense),
         "macs_by_layer": (counted_by_shapes, counted_by_adding_up),
-        "dearest_stage": (stage_by_counter, stage_by_sorting),
-        "widest_network": (widest_by_halving, widest_from_above),
+        "dearest_stage": (stage_by_counter, stage_by_sorting, stage_by_arrays),
+        "widest_network": (widest_by_halving, widest_from_above, widest_by_ones),
     }
     wrong = {
-        "conv_macs": (macs_of_square_images, macs_of_same_padding, macs_of_stride_one, macs_of_three_channels),
+        "conv_macs": (macs_of_wide_images, macs_of_same_padding, macs_of_stride_one, macs_of_three_channels),
         "layer_budgets": (budgets_without_the_bias_of_groups, budgets_for_square_maps, budgets_of_depthwise),
         "separable_macs": (separable_of_one_stride, separable_of_kernel_three),
         "macs_by_layer": (
             counted_part_by_part,
             counted_two_levels_deep,
             counted_of_convolutions_only,
-            counted_without_groups_of_transposed,
         ),
         "dearest_stage": (stage_of_the_dearest_layer, stage_of_two_words, stage_with_a_rounded_share),
         "widest_network": (
-            widest_of_at_least_one,
+            *map(widest_by_trying, (120, 150, 1001, 1100, 3000)),
             widest_of_two_maps,
             widest_of_square_maps,
             widest_of_even_width,
