@@ -705,7 +705,7 @@ for name, layer in layers.items():
 
 # %% [markdown]
 # A machine has two limits: multiply-adds a second, and bytes a second. A layer that does only one product with each byte
-# waits for the memory, however fast the arithmetic is. Drawn over the intensity, the two limits form a **roofline**
+# is at best as fast as the bytes come, however fast the arithmetic is. Drawn over the intensity, the two limits form a **roofline**
 # (Williams, Waterman and Patterson, 2009): a slope, speed = bandwidth · intensity, and a flat roof. We measure both
 # limits, a large copy and a large matrix product; the flat roof is drawn at the most seen, which is the matrix product
 # or, where one is faster, the fastest layer. Then come the five layers, and a ReLU on the same map as a sixth: it reads
@@ -735,7 +735,7 @@ reveal(prediction_faster, round(dense_one.seconds / depth_one.seconds, 1), "time
 # %% [markdown]
 # The depthwise layer is faster, but by far less than its count says. With an intensity of about one it lies far to the
 # left of the corner: the roofline forbids it the flat roof, whatever the program. But on a CPU it does not even reach
-# the slope. ReLU reads and writes the same map in a fraction of the time, so neither the products nor the bytes explain
+# a slope. ReLU reads and writes the same map in a fraction of the time, so neither the products nor the bytes explain
 # what the layer takes: the program does, the loops that the library runs for such a layer. So the roofline tells what
 # can be hoped for, and only a measurement what is. `benchmarks/roofline.py` makes one for three maps, here on one
 # thread of a shared machine, three rounds, lowest to highest:

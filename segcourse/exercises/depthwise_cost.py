@@ -1406,7 +1406,8 @@ QUIZ = (
     Question(
         "where_the_parameters_are",
         STEM,
-        "Channels double where the sides of the maps halve, as in VGG or U-Net. What of a 3x3 layer at the next level?",
+        "Channels double where the sides of the maps halve, as in VGG or U-Net. What of a 3x3 layer that keeps the "
+        "channels, one level further down?",
         (
             Option(
                 "Same multiply-adds, four times the parameters, half of the activations.",
@@ -1455,7 +1456,7 @@ QUIZ = (
     Question(
         "not_as_fast",
         STEM,
-        "A depthwise layer takes 64 times fewer multiply-adds than a dense one, and a seventh of the time. Why?",
+        "A depthwise layer takes 64 times fewer multiply-adds than a dense one, and a sixth of the time. Why?",
         (
             Option("The count is wrong.", "It is exact; it counts something else than time."),
             Option(
