@@ -14,8 +14,16 @@ from torch import Tensor, nn
 
 from segcourse.atrous import atrous_conv, valid_taps
 from segcourse.exercises import Lesson
-from segcourse.exercises.convolutionalize import _network, _run, _same_scores, _whole_numbers
-from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, RandomDraw, draw_tensor
+from segcourse.exercises.exercise import (
+    Case,
+    Draw,
+    Exercise,
+    Misconception,
+    RandomDraw,
+    draw_tensor,
+    draw_whole_numbers,
+)
+from segcourse.exercises.networks import network_of, run_network, same_scores
 from segcourse.exercises.quiz import Option, Question
 from segcourse.receptive_field import Field, Layer
 
@@ -514,18 +522,18 @@ def _chain_and_image(draw: Draw) -> Case:
     output_stride = draw.choice(tuple(2**n for n in range(steps)))
     height, width = (total * draw.integer(4, 5) + draw.integer(0, total - 1) for _ in range(2))
     width += total if width == height else 0
-    image = _whole_numbers(draw, (draw.integer(1, 2), channels, height, width), 0, 9)
+    image = draw_whole_numbers(draw, (draw.integer(1, 2), channels, height, width), 0, 9)
     return {"model": ", ".join(layers), "output_stride": output_stride, "seed": draw.integer(0, 999), "image": image}
 
 
 def _drive_stride(answer: Callable[..., Any], case: Case) -> Any:
     """Build the network, hand it over, run what comes back, and see that the network stays as it is."""
-    model = _network(case["model"], case["seed"])
+    model = network_of(case["model"], case["seed"])
     layers, before = repr(model), copy.deepcopy(model.state_dict())
     network = answer(model, case["output_stride"])
     if repr(model) != layers or any(not torch.equal(v, before[k]) for k, v in model.state_dict().items()):
         return "it changed the network that it was given. Work on a copy: copy.deepcopy(model).", []
-    return _run(network, case["image"])
+    return run_network(network, case["image"])
 
 
 class _ByPhases(nn.Module):
@@ -628,18 +636,18 @@ SET_OUTPUT_STRIDE = Exercise(
             "Conv2d(2, 3, 3, 1, 0), ReLU(), Conv2d(3, 2, 1)",
             "output_stride": 2,
             "seed": 1,
-            "image": _whole_numbers(RandomDraw(0), (2, 2, 18, 23), 0, 9),
+            "image": draw_whole_numbers(RandomDraw(0), (2, 2, 18, 23), 0, 9),
         },
         {
             "model": "Conv2d(1, 2, 3, 2, 1), ReLU(), Conv2d(2, 3, 3, 2, 1), ReLU(), Conv2d(3, 2, 3, 1, 1), ReLU(), "
             "MaxPool2d(2), Conv2d(2, 3, 3, 1, 1), ReLU(), Conv2d(3, 2, 1)",
             "output_stride": 1,
             "seed": 2,
-            "image": _whole_numbers(RandomDraw(1), (1, 1, 33, 42), 0, 9),
+            "image": draw_whole_numbers(RandomDraw(1), (1, 1, 33, 42), 0, 9),
         },
     ),
     drive=_drive_stride,
-    compare=_same_scores,
+    compare=same_scores,
     runs=14,
     misconceptions=(
         Misconception(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -15,33 +13,20 @@ from torch import Tensor, nn
 
 from segcourse import convolutionalize as topic
 from segcourse.exercises import Lesson
-from segcourse.exercises.compare import Mismatch, agree, describe_type
-from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, RandomDraw, draw_tensor
+from segcourse.exercises.exercise import (
+    Case,
+    Draw,
+    Exercise,
+    Misconception,
+    RandomDraw,
+    draw_tensor,
+    draw_whole_numbers,
+)
+from segcourse.exercises.networks import network_of, run_network, same_scores
 from segcourse.exercises.quiz import Option, Question
 
 STEM = "03_convolutionalize"
 Pair = tuple[int, int]
-
-
-# --- answers that are networks: built from plain data, run, and told by what they compute -----------------
-
-
-def _whole_numbers(draw: Draw, shape: Sequence[int], low: int, high: int) -> Tensor:
-    """A tensor of whole numbers from low to high that a single draw determines: large ones shrink quickly too."""
-    generator = torch.Generator().manual_seed(draw.integer(0, 9999))
-    return torch.randint(low, high + 1, tuple(shape), generator=generator).float()
-
-
-def _network(layers: str, seed: int) -> nn.Sequential:
-    """Build a chain such as `Conv2d(2, 3, 2), ReLU(), Flatten()`; the seed gives whole weights from -3 to 3."""
-    network = nn.Sequential()
-    for name, numbers in re.findall(r"(\w+)\((.*?)\)(?:, |$)", layers):
-        network.append(getattr(nn, name)(*ast.literal_eval(f"[{numbers}]")))
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in network.parameters():
-            parameter.copy_(torch.randint(-3, 4, parameter.shape, generator=generator))
-    return network
 
 
 def _convert_and_run(answer: Callable[..., Any], model: nn.Module, case: Case, image: Tensor) -> Any:
@@ -51,31 +36,7 @@ def _convert_and_run(answer: Callable[..., Any], model: nn.Module, case: Case, i
     network = answer(model, case["channels"], case["size"])
     if not all(w.shape == b.shape and torch.equal(w, b) for w, b in zip(weights, before)):
         return "it changed the weights that it was given. They stay as they are: copy them into a new layer.", []
-    return _run(network, image)
-
-
-def _run(network: Any, image: Tensor) -> Any:
-    """Return a network's scores and the shapes of its weights; what is not a network comes back as it is.
-
-    The shapes tell mistakes apart; an answer is judged by its scores alone (`_same_scores`).
-    """
-    if not isinstance(network, nn.Module):
-        return network
-    shapes = [tuple(parameter.shape) for parameter in network.parameters()]
-    try:
-        with torch.no_grad():
-            return network.eval()(image), shapes
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).split("\n")[0]
-        return f"it returned a network that cannot be run on an image of shape {tuple(image.shape)}: {reason}", shapes
-
-
-def _same_scores(expected: Any, got: Any) -> Mismatch | None:
-    if not (isinstance(got, tuple) and len(got) == 2 and isinstance(got[1], list)):
-        if got is None:
-            return agree(expected, got)
-        return Mismatch(f"it returned {describe_type(got)}; expected was a network (an nn.Module).")
-    return Mismatch(got[0]) if isinstance(got[0], str) else agree(expected[0], got[0])
+    return run_network(network, image)
 
 
 # --- heatmap_size -----------------------------------------------------------------------------------------
@@ -517,7 +478,7 @@ LINEAR_TO_CONV = Exercise(
     oracle=lambda linear, channels, size: _DenseOnEveryWindow(linear, size),
     cases=_dense_layer_and_maps,
     drive=_drive_linear,
-    compare=_same_scores,
+    compare=same_scores,
     runs=16,
     misconceptions=(
         Misconception(
@@ -627,7 +588,7 @@ def _classifier_and_scene(draw: Draw) -> Case:
         height + stride * (rows - 1),
         width + stride * columns - draw.integer(1, stride),
     )
-    scene = _whole_numbers(draw, shape, -3, 9)
+    scene = draw_whole_numbers(draw, shape, -3, 9)
     return {"model": model, "channels": channels, "size": size, "seed": seed, "scene": scene}
 
 
@@ -644,7 +605,7 @@ def _seen(model: nn.Sequential, size: Pair) -> tuple[Pair, int]:
 
 def _drive_network(answer: Callable[..., Any], case: Case) -> Any:
     """Build the classifier, hand it over, run what comes back on a scene larger than a window."""
-    return _convert_and_run(answer, _network(case["model"], case["seed"]), case, case["scene"])
+    return _convert_and_run(answer, network_of(case["model"], case["seed"]), case, case["scene"])
 
 
 class _OnEveryWindow(nn.Module):
@@ -704,7 +665,7 @@ CONVOLUTIONALIZE = Exercise(
     oracle=lambda model, channels, size: _OnEveryWindow(model, *_seen(model, size)),
     cases=_classifier_and_scene,
     drive=_drive_network,
-    compare=_same_scores,
+    compare=same_scores,
     runs=16,
     misconceptions=(
         Misconception(
@@ -796,14 +757,14 @@ def _scene_and_stride(draw: Draw) -> Case:
     width += width == height
     return {
         "network": f"Conv2d({channels}, 3, {kernel}), ReLU(), MaxPool2d({stride}), Conv2d(3, {classes}, 1)",
-        "image": _whole_numbers(draw, (draw.integer(1, 2), channels, height, width), 0, 9),
+        "image": draw_whole_numbers(draw, (draw.integer(1, 2), channels, height, width), 0, 9),
         "window": window,
         "stride": stride,
         "seed": draw.integer(0, 999),
     }
 
 
-_network_to_call = lru_cache(64)(_network)
+_network_to_call = lru_cache(64)(network_of)
 """Answers call this network and do not get hold of it: it is built once for the answer, the truth and the mistakes."""
 
 
@@ -900,7 +861,7 @@ SHIFT_AND_STITCH = Exercise(
     examples=(
         {
             "network": "Conv2d(1, 3, 3), ReLU(), MaxPool2d(3), Conv2d(3, 2, 1)",
-            "image": _whole_numbers(RandomDraw(0), (2, 1, 11, 13), 0, 9),
+            "image": draw_whole_numbers(RandomDraw(0), (2, 1, 11, 13), 0, 9),
             "window": 5,
             "stride": 3,
             "seed": 0,

@@ -66,6 +66,12 @@ def draw_tensor(draw: Draw, shape: Sequence[int], low: int, high: int) -> torch.
     return torch.tensor(values, dtype=torch.float32).reshape(*shape)
 
 
+def draw_whole_numbers(draw: Draw, shape: Sequence[int], low: int, high: int) -> torch.Tensor:
+    """Draw such a tensor by a single number, its generator's seed: large ones shrink quickly too."""
+    generator = torch.Generator().manual_seed(draw.integer(0, 9999))
+    return torch.randint(low, high + 1, tuple(shape), generator=generator).float()
+
+
 @dataclass(frozen=True)
 class Misconception:
     """A mistake that students make, as a wrong implementation: a diagnosis and a mutant in one."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from segcourse.exercises import Lesson
 from segcourse.exercises.compare import Mismatch, agree
-from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, draw_tensor, varied
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, draw_tensor, draw_whole_numbers, varied
 from segcourse.exercises.quiz import Option, Question
 from segcourse.models.fcn import crop, set_bilinear
 from segcourse.transposed import bilinear_kernel, interpolation_matrix
@@ -21,12 +21,6 @@ from segcourse.void import VOID
 STEM = "04_fcn_skips"
 Pair = tuple[int, int]
 Triples = Sequence[tuple[int, int, int]]
-
-
-def _whole_numbers(draw: Draw, shape: Sequence[int], low: int, high: int) -> Tensor:
-    """A tensor of whole numbers from low to high that a single draw determines: large ones shrink quickly too."""
-    generator = torch.Generator().manual_seed(draw.integer(0, 9999))
-    return torch.randint(low, high + 1, tuple(shape), generator=generator).float()
 
 
 # --- label_pixels -----------------------------------------------------------------------------------------
@@ -713,7 +707,7 @@ def _two_score_maps(draw: Draw) -> Case:
     return {
         "score": draw_tensor(draw, (n, classes, height, width), -3, 5),
         "skip_score": draw_tensor(draw, (n, classes, rows, columns), 10, 99),
-        "weight": _whole_numbers(draw, (classes, classes, kernel, kernel), -2, 3),
+        "weight": draw_whole_numbers(draw, (classes, classes, kernel, kernel), -2, 3),
         "offset": offset,
     }
 
@@ -965,11 +959,13 @@ def _three_maps(draw: Draw) -> Case:
     room = [draw.integer(0, 2) for _ in range(4)]
     size = [8 * n + 8 - offsets[2] - draw.integer(1, 30) for n in eighth]
     return {
-        "pool3": _whole_numbers(draw, (n, channels[0], *(e + offsets[1] + r for e, r in zip(eighth, room))), -3, 9),
-        "pool4": _whole_numbers(draw, (n, channels[1], *(f + offsets[0] + r for f, r in zip(fourth, room[2:]))), -3, 9),
-        "fc7": _whole_numbers(draw, (n, channels[2], height, width), -3, 9),
-        "score_weights": tuple(_whole_numbers(draw, (classes, c, 1, 1), -3, 3) for c in reversed(channels)),
-        "up_weights": tuple(_whole_numbers(draw, (classes, classes, k, k), -2, 3) for k in (4, 4, 16)),
+        "pool3": draw_whole_numbers(draw, (n, channels[0], *(e + offsets[1] + r for e, r in zip(eighth, room))), -3, 9),
+        "pool4": draw_whole_numbers(
+            draw, (n, channels[1], *(f + offsets[0] + r for f, r in zip(fourth, room[2:]))), -3, 9
+        ),
+        "fc7": draw_whole_numbers(draw, (n, channels[2], height, width), -3, 9),
+        "score_weights": tuple(draw_whole_numbers(draw, (classes, c, 1, 1), -3, 3) for c in reversed(channels)),
+        "up_weights": tuple(draw_whole_numbers(draw, (classes, classes, k, k), -2, 3) for k in (4, 4, 16)),
         "offsets": offsets,
         "size": tuple(size),
     }
