@@ -656,7 +656,9 @@ def _drive_counter(answer: Callable[..., Any], case: Case) -> Any:
 def _same_counts(expected: Any, got: Any) -> Mismatch | None:
     mismatch = agree(expected, got)
     if mismatch is None and got.left:
-        return Mismatch(f"the counts are right, but hooks are still on the model ({got.left}): take them off at the end.")
+        return Mismatch(
+            f"the counts are right, but hooks are still on the model ({got.left}): take them off at the end."
+        )
     return mismatch
 
 
