@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from segcourse.atrous import atrous_conv, valid_taps
 from segcourse.exercises import Lesson
+from segcourse.exercises.compare import Mismatch
 from segcourse.exercises.exercise import (
     Case,
     Draw,
@@ -533,7 +534,45 @@ def _drive_stride(answer: Callable[..., Any], case: Case) -> Any:
     network = answer(model, case["output_stride"])
     if repr(model) != layers or any(not torch.equal(v, before[k]) for k, v in model.state_dict().items()):
         return "it changed the network that it was given. Work on a copy: copy.deepcopy(model).", []
-    return run_network(network, case["image"])
+    return _scores_and_maps(network, case["image"])
+
+
+def _scores_and_maps(network: Any, image: Tensor) -> Any:
+    """Return a network's scores and, by kind of layer, the sizes of the maps that its layers make.
+
+    Poolings of single units are left out: they thin out a map, and do not stand for a layer of the model.
+    """
+    maps: dict[str, list[Pair]] = {"convolution": [], "pooling": []}
+
+    def record(layer: nn.Module, _inputs: Any, out: Tensor) -> None:
+        if isinstance(layer, nn.Conv2d):
+            maps["convolution"].append((out.shape[-2], out.shape[-1]))
+        elif isinstance(layer, nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1)):
+            maps["pooling"].append((out.shape[-2], out.shape[-1]))
+
+    layers = list(network.modules()) if isinstance(network, nn.Module) else []
+    hooks = [layer.register_forward_hook(record) for layer in layers]
+    result = run_network(network, image)
+    for hook in hooks:
+        hook.remove()
+    return (result[0], [maps]) if isinstance(result, tuple) else result
+
+
+def _same_scores_and_maps(expected: Any, got: Any) -> Mismatch | None:
+    """Compare what `_scores_and_maps` returned: the scores, then the maps, where the layers are as many."""
+    mismatch = same_scores(expected, got)
+    if mismatch or not (expected[1] and got[1]):
+        return mismatch
+    for kind, sizes in expected[1][0].items():
+        made = got[1][0][kind]
+        for number, (right, size) in enumerate(zip(sizes, made), start=1) if len(sizes) == len(made) else ():
+            if right != size:
+                return Mismatch(
+                    f"the numbers are right, the price is not: {kind} number {number} makes a map of "
+                    f"{size[0]} x {size[1]}. With the first strides kept, as the docstring says, it makes "
+                    f"{right[0]} x {right[1]}."
+                )
+    return None
 
 
 class _ByPhases(nn.Module):
@@ -541,10 +580,10 @@ class _ByPhases(nn.Module):
 
     def __init__(self, model: nn.Sequential, output_stride: int) -> None:
         super().__init__()
-        self.model, self.output_stride = model, output_stride
+        self.layers, self.output_stride = [*model], output_stride  # a list: its layers are no modules of this one
 
     def forward(self, image: Tensor) -> Tensor:
-        return self._from(image, list(self.model), 1)
+        return self._from(image, self.layers, 1)
 
     def _from(self, x: Tensor, layers: list[nn.Module], stride: int) -> Tensor:
         if not layers:
@@ -572,6 +611,7 @@ def _dense_with(
     spread: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d),
     loses: Callable[[int, int], bool] = lambda stride, output_stride: stride >= output_stride,
     once: bool = False,
+    rates: bool = True,
 ) -> Callable[[nn.Sequential, int], nn.Sequential]:
     """A conversion with a mistake in it.
 
@@ -582,6 +622,7 @@ def _dense_with(
         spread: layers that get a rate.
         loses: stride so far, output stride -> whether a layer loses its stride.
         once: only the next layer gets the rate.
+        rates: layers get their rates at all.
     """
 
     def convert(model: nn.Sequential, output_stride: int) -> nn.Sequential:
@@ -594,7 +635,7 @@ def _dense_with(
             goes = step > 1 and loses(stride, output_stride)
             used = own(rate, step) if goes else rate
             if isinstance(layer, spread):
-                layer.dilation = (used, used)
+                layer.dilation = (used, used) if rates else (1, 1)
                 if isinstance(layer, nn.Conv2d):
                     side = padding(int(layer.padding[0]), used)
                     layer.padding = (side, side)
@@ -613,6 +654,33 @@ def _step(layer: nn.Module) -> int:
     if isinstance(layer, nn.Conv2d):
         return layer.stride[0]
     return int(layer.stride) if isinstance(layer, nn.MaxPool2d) else 1  # type: ignore[arg-type]
+
+
+def _front_strides_gone(model: nn.Sequential, output_stride: int) -> nn.Sequential:
+    """The same numbers on larger maps: which strides go does not matter for what units see."""
+    lost = math.prod(map(_step, model)) // output_stride
+    gone = 1
+
+    def loses(_stride: int, _output_stride: int) -> bool:
+        nonlocal gone
+        goes = gone < lost
+        gone *= 2 if goes else 1
+        return goes
+
+    return _dense_with(loses=loses)(model, output_stride)
+
+
+def _thinned_out(model: nn.Sequential, output_stride: int) -> nn.Sequential:
+    every = _dense_with(loses=lambda stride, output_stride: True)(model, output_stride)
+    return nn.Sequential(*every, nn.MaxPool2d(1, stride=output_stride))
+
+
+def _padded_to_keep(model: nn.Sequential, output_stride: int) -> nn.Sequential:
+    dense = set_output_stride(model, output_stride)
+    for layer in dense:
+        if isinstance(layer, nn.Conv2d):
+            layer.padding = (layer.dilation[0] * (layer.kernel_size[0] // 2),) * 2
+    return dense
 
 
 def _enlarged_map(model: nn.Sequential, output_stride: int) -> nn.Sequential:
@@ -647,7 +715,7 @@ SET_OUTPUT_STRIDE = Exercise(
         },
     ),
     drive=_drive_stride,
-    compare=same_scores,
+    compare=_same_scores_and_maps,
     runs=14,
     misconceptions=(
         Misconception(
@@ -712,6 +780,40 @@ SET_OUTPUT_STRIDE = Exercise(
             "Strides into rates",
         ),
         Misconception(
+            "rate_forgotten",
+            _dense_with(rates=False),
+            "The paddings have grown, the rates have not. Which of the two puts the taps as far apart as they were?",
+            "Strides into rates",
+        ),
+        Misconception(
+            "padding_is_rate",
+            _dense_with(padding=lambda padding, rate: rate),
+            "You padded each convolution by its rate. Look at one that had another padding than 1, say a 1x1 "
+            "convolution: what becomes of its map?",
+            "Strides into rates",
+        ),
+        Misconception(
+            "padding_keeps_size",
+            _padded_to_keep,
+            "You padded each convolution so that its map keeps its size. One that had no padding made its map smaller, "
+            "and is to see no zeros now either.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "first_strides",
+            _front_strides_gone,
+            "You took the first strides; the numbers are the same, the price is not. Which layers have to compute the "
+            "finer maps now?",
+            "Strides into rates",
+        ),
+        Misconception(
+            "thinned_out",
+            _thinned_out,
+            "You took every stride and thinned out the last map. The numbers are the same, the price is not: every "
+            "layer computes units that are thrown away.",
+            "Strides into rates",
+        ),
+        Misconception(
             "map_enlarged",
             _enlarged_map,
             "You enlarged the coarse map. The units between are then means of their neighbours; the network itself has "
@@ -729,7 +831,7 @@ SET_OUTPUT_STRIDE = Exercise(
         "that, dilation = rate and padding * rate",
     ),
     property="at every (total stride / output stride)-th place stands the strided network's number, and between them "
-    "what it would say if its units lay there.",
+    "what it would say if its units lay there; up to the layer where output_stride is reached, maps are as they were.",
 )
 
 

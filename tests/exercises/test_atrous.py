@@ -5,6 +5,7 @@ import itertools
 import math
 
 import numpy as np
+import pytest
 import torch
 import torch.nn.functional as F
 from contract import Contract, judged
@@ -87,20 +88,18 @@ def stride_with_new_layers(model, output_stride):
     return nn.Sequential(*result)
 
 
-def stride_taken_from_the_front(model, output_stride):
-    """The same numbers on larger maps: which strides go does not matter for what units see."""
-    dense = copy.deepcopy(model)
-    steps = {i: layer.stride for i, layer in enumerate(model) if hasattr(layer, "stride")}
-    steps = {i: step if isinstance(step, int) else step[0] for i, step in steps.items()}
-    lost, rate = math.prod(steps.values()) // output_stride, 1
-    for i, step in steps.items():
-        layer = dense[i]
-        layer.dilation = rate if isinstance(layer, nn.MaxPool2d) else (rate, rate)
+def stride_by_walking_back(model, output_stride):
+    """Finds the layers that lose their strides first, and each layer's rate from those before it."""
+    dense = nn.Sequential(*(copy.deepcopy(layer) for layer in model))
+    steps = [int(np.max(getattr(layer, "stride", 1))) for layer in model]
+    gone = [step > 1 and math.prod(steps[: i + 1]) > output_stride for i, step in enumerate(steps)]
+    for i, layer in enumerate(dense):
+        rate = math.prod(step for step, goes in zip(steps[:i], gone) if goes)
         if isinstance(layer, nn.Conv2d):
             layer.padding = tuple(rate * p for p in layer.padding)
-        if step > 1 and rate < lost:
-            layer.stride = 1
-            rate *= step
+        if hasattr(layer, "dilation"):
+            layer.dilation = rate if isinstance(layer, nn.MaxPool2d) else (rate, rate)
+            layer.stride = 1 if gone[i] else layer.stride
     return dense
 
 
@@ -182,6 +181,38 @@ def stride_in_place(model, output_stride):
     return model
 
 
+def stride_taken_from_the_front(model, output_stride):
+    """The same numbers on larger maps: which strides go does not matter for what units see."""
+    dense = copy.deepcopy(model)
+    steps = {i: layer.stride for i, layer in enumerate(model) if hasattr(layer, "stride")}
+    steps = {i: step if isinstance(step, int) else step[0] for i, step in steps.items()}
+    lost, rate = math.prod(steps.values()) // output_stride, 1
+    for i, step in steps.items():
+        layer = dense[i]
+        layer.dilation = rate if isinstance(layer, nn.MaxPool2d) else (rate, rate)
+        if isinstance(layer, nn.Conv2d):
+            layer.padding = tuple(rate * p for p in layer.padding)
+        if step > 1 and rate < lost:
+            layer.stride = 1
+            rate *= step
+    return dense
+
+
+def stride_with_a_strided_last_layer(model, output_stride):
+    """All strides go, and the last layer gets the whole output stride."""
+    dense = stride_with_new_layers(model, 1)
+    dense[-1].stride = (output_stride, output_stride)
+    return dense
+
+
+def stride_with_a_slice_at_the_end(model, output_stride):
+    class Every(nn.Module):
+        def forward(self, x):
+            return x[..., ::output_stride, ::output_stride]
+
+    return nn.Sequential(*stride_with_new_layers(model, 1), Every())
+
+
 def stride_of_one_loss(model, output_stride):
     """Takes the last stride away and no other."""
     total = math.prod(int(np.max(layer.stride)) for layer in model if hasattr(layer, "stride"))
@@ -244,9 +275,22 @@ def aspp_with_mean_of_features(x, point, atrous, rates, image):
     return whole
 
 
-def test_taking_the_first_strides_is_another_right_answer() -> None:
-    verdict = judged(EXERCISES["set_output_stride"], stride_taken_from_the_front, 5)
-    assert verdict.points == 3
+@pytest.mark.parametrize(
+    ("answer", "mistake"),
+    [
+        (stride_taken_from_the_front, "first_strides"),
+        (stride_with_a_slice_at_the_end, "thinned_out"),
+        (stride_with_padding_of_the_rate, "padding_keeps_size"),
+    ],
+)
+def test_right_numbers_at_another_price_are_named(answer, mistake) -> None:
+    verdict = judged(EXERCISES["set_output_stride"], answer, 5)
+    assert verdict.misconception.id == mistake
+
+
+def test_the_map_that_costs_too_much_is_said() -> None:
+    failure = judged(EXERCISES["set_output_stride"], stride_taken_from_the_front, 5).failure
+    assert "With the first strides kept" in failure.mismatch.says
 
 
 def test_a_network_changed_in_place_says_so() -> None:
@@ -260,7 +304,7 @@ class TestContract(Contract):
         "effective_kernel": (span_by_last_tap, span_by_shape),
         "by_holes": (holes_by_stacking, holes_unit_by_unit, holes_by_finding_the_weight),
         "field_and_read": (read_by_paths, read_by_convolving),
-        "set_output_stride": (stride_with_new_layers, stride_taken_from_the_front),
+        "set_output_stride": (stride_with_new_layers, stride_by_walking_back),
         "valid_fraction": (fraction_by_counting, fraction_by_convolving),
         "aspp": (aspp_written_out, aspp_filled_in),
     }
@@ -275,6 +319,9 @@ class TestContract(Contract):
         "field_and_read": (read_of_three_taps, read_all_if_there_is_a_one, read_all_if_rates_grow),
         "set_output_stride": (
             (stride_in_place, "it changed the network"),
+            (stride_taken_from_the_front, "the price is not"),
+            stride_with_a_strided_last_layer,
+            stride_with_a_slice_at_the_end,
             stride_of_one_loss,
             stride_with_padding_of_the_rate,
             stride_with_padded_poolings,
