@@ -583,8 +583,8 @@ show(
 # | loss | IoU of cell | merged | extra merges | split | missed | hold no cell | of 20 pixels up |
 # | --- | --- | --- | --- | --- | --- | --- | --- |
 # | plain cross-entropy | 0.855 (0.851 to 0.858) | 767 (740 to 795) | 594 (549 to 626) | 0 (0 to 1) | 25 (23 to 28) | 204 (152 to 292) | 35 (26 to 46) |
-# | the same network, cell where p > 0.7, seeds 1 and 2 | 0.803 (0.801 to 0.804) | 512 (482 to 542) | 326 (303 to 349) | 1 (1 to 1) | 68 (59 to 76) | 130 (128 to 132) | 38 (36 to 41) |
-# | the same network, cell where p > 0.9, seeds 1 and 2 | 0.618 (0.607 to 0.629) | 127 (92 to 162) | 66 (48 to 84) | 1 (1 to 1) | 251 (240 to 262) | 338 (310 to 365) | 152 (147 to 158) |
+# | the same network, cell where p > 0.7 | 0.811 (0.801 to 0.829) | 513 (482 to 542) | 325 (303 to 349) | 1 (0 to 1) | 65 (59 to 76) | 157 (128 to 210) | 42 (36 to 50) |
+# | the same network, cell where p > 0.9 | 0.619 (0.607 to 0.629) | 139 (92 to 163) | 75 (48 to 93) | 1 (1 to 2) | 263 (240 to 286) | 358 (310 to 399) | 161 (147 to 179) |
 # | balanced, border w0 10, sigma 3 | 0.806 (0.800 to 0.816) | 268 (188 to 392) | 152 (104 to 226) | 1 (0 to 3) | 27 (20 to 39) | 615 (554 to 682) | 159 (135 to 192) |
 # | balanced, border w0 10, sigma 5 | 0.805 (0.781 to 0.821) | 195 (145 to 246) | 106 (78 to 133) | 2 (0 to 3) | 56 (47 to 74) | 415 (385 to 459) | 108 (74 to 134) |
 #
@@ -597,8 +597,8 @@ show(
 #
 # Could one not simply ask the plain network for more certainty? Read with p > 0.7, its IoU is that of the border
 # networks, and it has fewer false cells. But it merges about twice as many cells as they do, and misses more in the
-# mean. With p > 0.9 few cells are merged, and a quarter are missed. At neither of these two thresholds does it do what the weight does;
-# others we have not tried.
+# mean. With p > 0.9 few cells are merged, and a quarter are missed. At neither of these two thresholds does it do what
+# the weight does; others we have not tried.
 #
 # ## What is handed across
 #
