@@ -117,6 +117,8 @@ def test_the_picture_marks_each_tap_inside_or_outside(size, rate, row, column) -
                 colour = figures.INSIDE if inside else figures.OUTSIDE
                 assert (tile[0, scale // 2] == colour).all()
                 assert bool((tile[0, 0] == 255).all()) is not inside  # the cross
+                dotted = inside and bool((tile[scale // 2, scale // 2] == 255).all())
+                assert dotted is (offset == (0, 0))  # the unit itself
                 taps[inside] += 1
             else:
                 assert not any((tile == colour).all(2).any() for colour in (figures.INSIDE, figures.OUTSIDE))

@@ -109,6 +109,18 @@ EFFECTIVE_KERNEL = Exercise(
             "What it spans",
         ),
         Misconception(
+            "three_taps_assumed",
+            lambda kernel, rate: 2 * rate + 1,
+            "Your number is right for three taps. How does it change with `kernel`?",
+            "What it spans",
+        ),
+        Misconception(
+            "arguments_exchanged",
+            lambda kernel, rate: rate + (rate - 1) * (kernel - 1),
+            "You exchanged the kernel and the rate. Which of them counts taps, and which the way from tap to tap?",
+            "What it spans",
+        ),
+        Misconception(
             "squared",
             lambda kernel, rate: (kernel + (kernel - 1) * (rate - 1)) ** 2,
             "You counted the units of the square. The exercise asks for its side.",
@@ -206,6 +218,22 @@ def _one_phase(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
     return conv(x[:, :, ::rate, ::rate])
 
 
+def _rate_two(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    return by_holes(x, conv, kernel, 2)
+
+
+def _whole_phases(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    """Right if the rate divides the sizes: what is left over at the end is cut off."""
+    height, width = (size - size % rate for size in x.shape[2:])
+    return by_holes(x[:, :, :height, :width], conv, kernel, rate)
+
+
+def _stacked_phases(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+    """Right if the rate divides the sizes: phases of several sizes do not go into one tensor."""
+    made = torch.stack([conv(x[:, :, a::rate, b::rate]) for a, b in _starts(rate)], dim=2)
+    return F.pixel_shuffle(made.flatten(1, 2), rate)
+
+
 def _rows_only(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
     parts = [conv(x[:, :, a::rate]) for a in range(rate)]
     out = x.new_zeros(*parts[0].shape[:2], x.shape[2] - (kernel - 1) * rate, parts[0].shape[3])
@@ -273,6 +301,26 @@ BY_HOLES = Exercise(
             "The hole algorithm",
         ),
         Misconception(
+            "rate_two_assumed",
+            _rate_two,
+            "Your phases are those of rate 2, whatever `rate` is.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "rest_cut_off",
+            _whole_phases,
+            "Where the rate does not divide a size, rows or columns at the end are lost. Phases may differ in size: "
+            "with 5 rows and rate 2, which rows has each?",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "phases_alike_in_size",
+            _stacked_phases,
+            "You put all phases into one tensor. They have the same size only if the rate divides the map's: with 5 "
+            "rows and rate 2, which rows has each?",
+            "The hole algorithm",
+        ),
+        Misconception(
             "first_phase_repeated",
             _repeated,
             "You computed one phase and repeated its numbers. The units between have numbers of their own.",
@@ -318,7 +366,8 @@ BY_HOLES = Exercise(
         "of the map, and the same kind of slice says where its results belong.",
         "out[:, :, a::rate, ...] = conv(x[:, :, a::rate, ...]), with b for the columns",
     ),
-    property="unit (i, j) is the kernel's sum over the pixels (i + rate·s, j + rate·t), for its taps (s, t).",
+    property="unit (i, j) is the kernel's sum over the pixels (i + rate·s, j + rate·t), for its taps (s, t). Here "
+    "conv is `lambda maps: F.conv2d(maps, weight)`.",
 )
 
 
@@ -464,6 +513,18 @@ FIELD_AND_READ = Exercise(
             "You counted the taps of all layers. A tap of an upper layer reads a unit, and that one has taps of its "
             "own.",
             "Gridding",
+        ),
+        Misconception(
+            "pair_exchanged",
+            lambda kernel, rates: field_and_read(kernel, rates)[::-1],
+            "Your numbers are right, their order is not: the field comes first, then how many positions are read.",
+            "Exercise: what a stack sees and reads (2 points)",
+        ),
+        Misconception(
+            "three_taps_assumed",
+            lambda kernel, rates: field_and_read(3, rates),
+            "You counted with three taps, whatever `kernel` is.",
+            "Stacked rates",
         ),
         Misconception(
             "holes_counted",
@@ -920,6 +981,12 @@ VALID_FRACTION = Exercise(
             "Rates beyond the map",
         ),
         Misconception(
+            "percent",
+            lambda height, width, rate: 100 * valid_fraction(height, width, rate),
+            "You returned per cent. The share lies between 1/9 and 1.",
+            "Exercise: how many taps read the map (2 points)",
+        ),
+        Misconception(
             "units_with_all_taps",
             _all_inside,
             "You counted the units of which all taps are inside. The others have some left, and those count as well.",
@@ -995,9 +1062,9 @@ def _map_and_branches(draw: Draw) -> Case:
     columns += columns == height
     rates = [draw.choice((1, 2, 3, 5)) for _ in range(draw.integer(1, 3))]
     return {
-        "x": draw_tensor(draw, (draw.integer(1, 3), channels, height, columns), -4, 9),
+        "x": draw_whole_numbers(draw, (draw.integer(1, 3), channels, height, columns), -4, 9),
         "point": draw_tensor(draw, (width, channels, 1, 1), -3, 3),
-        "atrous": [draw_tensor(draw, (width, channels, 3, 3), -3, 3) for _ in rates],
+        "atrous": [draw_whole_numbers(draw, (width, channels, 3, 3), -3, 3) for _ in rates],
         "rates": rates,
         "image": draw_tensor(draw, (width, channels, 1, 1), -3, 3),
     }
@@ -1031,6 +1098,18 @@ def _aspp_with(
         return join(order([relu(part, number == last) for number, part in enumerate(parts)]))
 
     return wrong
+
+
+def _relu_then_mean(x: Tensor, point: Tensor, atrous: Sequence[Tensor], rates: Sequence[int], image: Tensor) -> Tensor:
+    whole = aspp(x, point, atrous, rates, image)
+    whole[:, -len(image) :] = F.conv2d(x, image).relu().mean((2, 3), keepdim=True)
+    return whole
+
+
+def _padded_by_one(x: Tensor, point: Tensor, atrous: Sequence[Tensor], rates: Sequence[int], image: Tensor) -> Tensor:
+    parts = [F.conv2d(x, point), *(F.conv2d(x, w, padding=1, dilation=r) for w, r in zip(atrous, rates))]
+    parts.append(F.conv2d(x.mean((2, 3), keepdim=True), image).expand(-1, -1, *x.shape[2:]))
+    return torch.cat([part.relu() for part in parts], 1)
 
 
 ASPP = Exercise(
@@ -1099,6 +1178,27 @@ ASPP = Exercise(
             _aspp_with(relu=lambda part, is_image: part if is_image else part.relu()),
             "The image branch has no ReLU. Each branch ends with one.",
             "Exercise: a pyramid of rates (3 points)",
+        ),
+        Misconception(
+            "relu_before_the_mean",
+            _aspp_with(pool=lambda x: x.relu().mean((2, 3), keepdim=True)),
+            "You cut the map off below zero before you took its mean. The mean is of the map as it is; the ReLU ends "
+            "the branch.",
+            "Exercise: a pyramid of rates (3 points)",
+        ),
+        Misconception(
+            "relu_before_the_spread_mean",
+            _relu_then_mean,
+            "In the image branch you convolved, cut off below zero and then took the mean. The mean comes first, the "
+            "ReLU last.",
+            "Exercise: a pyramid of rates (3 points)",
+        ),
+        Misconception(
+            "padding_of_one",
+            _padded_by_one,
+            "You padded each 3x3 branch by 1. One with a larger rate then makes a smaller map, which cannot be "
+            "concatenated. What padding keeps the size?",
+            "What it spans",
         ),
         Misconception(
             "image_first",
@@ -1172,7 +1272,9 @@ QUIZ = (
             Option(
                 "9 x 9 positions, every second one.", "Sums of four taps of -2, 0, 2 are the even numbers.", right=True
             ),
-            Option("81 positions at its border.", "The paths end everywhere from the middle to the border."),
+            Option(
+                "81 positions at its border.", "The paths end at every second position, from the middle to the border."
+            ),
         ),
     ),
     Question(
@@ -1192,7 +1294,8 @@ QUIZ = (
                 right=True,
             ),
             Option(
-                "It costs the same.", "A map with 4 times as many rows and columns has 16 times the units to compute."
+                "It costs the same.",
+                "A quarter more here, and up to 16 times as much in a head on top of the finer map.",
             ),
         ),
         several=True,

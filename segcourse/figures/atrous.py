@@ -187,7 +187,8 @@ INSIDE, OUTSIDE, FRAME = ((0, 114, 178), (213, 94, 0), (90, 90, 90))
 def taps_picture(size: tuple[int, int], rate: int, row: int, column: int, width: int = 640) -> bytes:
     """Paint a map, as bright as its units have taps inside, and the nine taps of one unit of a 3x3 atrous layer.
 
-    Taps on the map are blue squares, taps in the padding vermilion ones with a cross through them.
+    Taps on the map are blue squares, the middle one, which is the unit, with a white dot; taps in the padding are
+    vermilion ones with a cross through them.
 
     Args:
         size: height and width of the map.
@@ -225,6 +226,8 @@ def taps_picture(size: tuple[int, int], rate: int, row: int, column: int, width:
             if not hit:  # told by form, not by colour alone
                 steps = np.arange(scale)
                 tile[steps, steps] = tile[steps, scale - 1 - steps] = 255
+            elif down == right == 0:
+                tile[scale // 3 : scale - scale // 3, scale // 3 : scale - scale // 3] = 255
     return array_png(canvas)
 
 
