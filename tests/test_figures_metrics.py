@@ -8,9 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from segcourse.datasets import colourize, load
 from segcourse.figures import metrics as figures
 from segcourse.metrics import boundary, hausdorff
-from segcourse.plots import png
+from segcourse.plots import as_bytes, png
 
 
 def decoded(data: bytes) -> np.ndarray:
@@ -36,6 +37,24 @@ def test_the_table_is_drawn_in_shares_of_its_rows() -> None:
     assert texts(axes) == ["75", "25", "100"]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["sky", "car", "road"]
     drawn(figure)
+
+
+def test_scenes_stand_above_their_masks() -> None:
+    scenes = load("val", count=3, size=(48, 64))
+    figure = figures.scenes_figure(scenes.images[:2], scenes.masks[:2], scenes.classes, scenes.palette)
+    pictures = [axes.get_images()[0].get_array() for axes in figure.axes]
+    assert np.array_equal(pictures[0], as_bytes(scenes.images[0]))
+    assert np.array_equal(pictures[2], colourize(scenes.masks[0], scenes.palette))
+    assert len(pictures) == 4
+    drawn(figure)
+
+
+def test_the_car_is_not_cut_off() -> None:
+    car = figures.small_car()
+    for right, down, grow in ((60, 0, 0), (-6, -8, 6), (0, 8, 6), (60, 8, 6)):
+        assert figures.moved(car, down, right, grow).sum() == figures.moved(car, 0, 10, grow).sum()
+    assert not (car & figures.moved(car, 0, 34, 0)).any()
+    assert (car & figures.moved(car, 0, 33, 0)).any()
 
 
 def test_classes_stand_from_frequent_to_rare() -> None:

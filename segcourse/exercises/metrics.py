@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import math
 import sys
 from collections.abc import Callable
@@ -29,7 +31,7 @@ Batches = list[tuple[Tensor, Tensor]]
 
 
 def confusion_matrix(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
-    """Return how many pixels of each class were labelled as each class."""
+    """Return how many pixels of each class were taken for each class."""
     pairs = target.flatten() * classes + prediction.flatten()
     return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
@@ -76,7 +78,8 @@ def _labels(draw: Draw, shape: tuple[int, ...], classes: int) -> tuple[Tensor, T
 def _two_label_maps(draw: Draw) -> Case:
     classes = draw.integer(2, 5)
     height, width = draw.integer(1, 4), draw.integer(1, 5)
-    prediction, target = _labels(draw, (draw.integer(1, 3), height, width + (width == height)), classes)
+    shape = draw.integer(1, 3), height, width + (width == height)
+    prediction, target = _labels(draw, shape[draw.choice((0, 0, 0, 1, 2)) :], classes)
     return {"prediction": prediction, "target": target, "classes": classes}
 
 
@@ -96,6 +99,30 @@ def _pixel_by_pixel(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
     for t, p in zip(target.flatten().tolist(), prediction.flatten().tolist()):
         counts[t, p] += 1
     return counts
+
+
+def _pixel_by_pixel_of_images(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    for n in range(target.shape[0]):
+        for i in range(target.shape[1]):
+            for j in range(target.shape[2]):
+                counts[target[n, i, j], prediction[n, i, j]] += 1
+    return counts
+
+
+def _image_by_image(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    for p, t in zip(prediction, target):
+        counts += confusion_matrix(p, t, classes)
+    return counts
+
+
+def _one_table_each(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    return torch.stack([confusion_matrix(p, t, classes) for p, t in zip(prediction, target)])
+
+
+def _size_from(*labels: Tensor) -> int:
+    return 1 + max(int(part.max()) for part in labels)
 
 
 def _pairs_without_a_number_each(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
@@ -134,6 +161,13 @@ CONFUSION_MATRIX = Exercise(
             "classes": 3,
         },
         _example(0, (2, 40, 60), 4),
+        _example(1, (2500,), 3),
+        _example(2, (1, 4, 9), 23),
+        {
+            "prediction": torch.tensor([[0, 2, 1], [1, 0, 0]]),
+            "target": torch.tensor([[0, 1, 1], [0, 0, 2]]),
+            "classes": 4,
+        },
     ),
     drive=_without_pixel_loops,
     runs=30,
@@ -160,6 +194,40 @@ CONFUSION_MATRIX = Exercise(
             "How to count without a loop",
         ),
         Misconception(
+            "pixel_by_pixel_of_images",
+            _pixel_by_pixel_of_images,
+            "You go from pixel to pixel, along three axes. A data set has a hundred million pixels, and the labels may "
+            "have any shape, one axis too: give each pair of labels a number, and count all numbers at once.",
+            "How to count without a loop",
+        ),
+        Misconception(
+            "image_by_image",
+            _image_by_image,
+            "You go along the first axis, image by image. The labels may have any shape; where they have one axis, "
+            "that is a loop over pixels. The table does not care which pixel lies where: count all at once.",
+            "How to count without a loop",
+        ),
+        Misconception(
+            "one_table_for_each_image",
+            _one_table_each,
+            "You return a table for each image. All pixels go into one table (C, C).",
+            "One table",
+        ),
+        Misconception(
+            "size_from_the_target",
+            lambda prediction, target, classes: confusion_matrix(prediction, target, _size_from(target)),
+            "You take the number of classes from the largest label of the target. A class may be missing from it, and "
+            "the network may name one that is not there: `classes` says how large the table is.",
+            "Exercise: the confusion matrix (2 points)",
+        ),
+        Misconception(
+            "size_from_the_labels",
+            lambda prediction, target, classes: confusion_matrix(prediction, target, _size_from(prediction, target)),
+            "You take the number of classes from the largest label. The last classes may be in neither; their rows and "
+            "columns of zeros belong to the table, or two tables could not be added: `classes` says how large it is.",
+            "Exercise: the confusion matrix (2 points)",
+        ),
+        Misconception(
             "pairs_collide",
             _pairs_without_a_number_each,
             "Different pairs got the same number: taken for 1 while it is 0, and taken for 0 while it is 1, both "
@@ -183,7 +251,7 @@ CONFUSION_MATRIX = Exercise(
         Misconception(
             "first_image_only",
             lambda prediction, target, classes: confusion_matrix(prediction[0], target[0], classes),
-            "You counted the first image alone. All N images of the batch go into one table.",
+            "You counted the first entry of the first axis alone. All pixels go into one table.",
             "Exercise: the confusion matrix (2 points)",
         ),
         Misconception(
@@ -208,7 +276,8 @@ CONFUSION_MATRIX = Exercise(
         "each number occurs in a tensor with one axis; tell it how many numbers there are at least, and reshape.",
         "pairs = target.flatten() * classes + ..., then torch.bincount(pairs, minlength=...).reshape(classes, classes)",
     ),
-    property="row t, column p holds the number of pixels that are t and were labelled p; all entries add up to N H W.",
+    property="row t, column p holds the number of pixels that are t and were taken for p; all entries add up to the "
+    "number of pixels.",
 )
 
 
@@ -272,6 +341,45 @@ def _union(right: Tensor, target: Tensor, predicted: Tensor) -> Tensor:
 
 def _weighted(iou: Tensor, weights: Tensor) -> Tensor:
     return (weights * iou).nansum() / weights.sum()
+
+
+ABSENT = {
+    "mean_IoU": lambda absent: lambda r, t, p: (r / _union(r, t, p)).nan_to_num(absent).mean(),
+    "mean_accuracy": lambda absent: lambda r, t, p: (r / t).nan_to_num(absent).mean(),
+    "fw_IoU": lambda absent: lambda r, t, p: (t * (r / _union(r, t, p)).nan_to_num(absent)).sum() / t.sum(),
+}
+"""The means in which a class with 0/0 counts as a number, or as nan."""
+ABSENT_AS_ZERO = (
+    "A class that is not there counts as 0 in your {}. (So it does where a small number is added to a denominator.) "
+    "Nothing was done wrong there: 0/0 is left out here."
+)
+ABSENT_AS_ONE = (
+    "A class that is not there counts as 1 in your {}: a present for every class that an image does not have. 0/0 is "
+    "left out here."
+)
+NAN_IN_THE_MEAN = (
+    "Where a class is not there you divide 0 by 0. That is nan, and one nan makes a whole sum or mean nan: your {}. "
+    "Leave such classes out there."
+)
+
+
+def _absent_classes(name: str, absent: float, says: str) -> list[Misconception]:
+    """The mistake in all the means that it changes, and in some of them only: a diagnosis for each choice."""
+    means = [
+        "mean_IoU",
+        "mean_accuracy",
+        *(["fw_IoU"] if math.isnan(absent) else []),
+    ]  # a share of 0 times a number is 0
+    chosen = [part for size in range(len(means), 0, -1) for part in itertools.combinations(means, size)]
+    return [
+        Misconception(
+            name if part == tuple(means) else f"{name}:{'+'.join(part)}",
+            _metrics_with(**{metric: ABSENT[metric](absent) for metric in part}),
+            says.format(" and ".join(part).replace("_", " ").replace("fw", "frequency-weighted")),
+            "Nothing of nothing",
+        )
+        for part in chosen
+    ]
 
 
 REGION_METRICS = Exercise(
@@ -341,25 +449,8 @@ REGION_METRICS = Exercise(
             "a network could choose what it is measured by.",
             "What the table says",
         ),
-        Misconception(
-            "absent_as_zero",
-            _metrics_with(
-                mean_IoU=lambda r, t, p: (r / _union(r, t, p)).nan_to_num(0).mean(),
-                mean_accuracy=lambda r, t, p: (r / t).nan_to_num(0).mean(),
-            ),
-            "A class that is not there counts as 0 in your means. Nothing was done wrong there: 0/0 is left out here.",
-            "Nothing of nothing",
-        ),
-        Misconception(
-            "absent_as_one",
-            _metrics_with(
-                mean_IoU=lambda r, t, p: (r / _union(r, t, p)).nan_to_num(1).mean(),
-                mean_accuracy=lambda r, t, p: (r / t).nan_to_num(1).mean(),
-            ),
-            "A class that is not there counts as 1 in your means: a present for every class that an image does not "
-            "have. 0/0 is left out here.",
-            "Nothing of nothing",
-        ),
+        *_absent_classes("absent_as_zero", 0, ABSENT_AS_ZERO),
+        *_absent_classes("absent_as_one", 1, ABSENT_AS_ONE),
         Misconception(
             "only_targets_classes",
             _metrics_with(mean_IoU=lambda r, t, p: (r / _union(r, t, p))[t > 0].mean()),
@@ -367,16 +458,7 @@ REGION_METRICS = Exercise(
             "and is not there is no 0/0: its union holds pixels, its intersection none.",
             "Nothing of nothing",
         ),
-        Misconception(
-            "nan_in_the_mean",
-            _metrics_with(
-                mean_IoU=lambda r, t, p: (r / _union(r, t, p)).mean(),
-                mean_accuracy=lambda r, t, p: (r / t).mean(),
-                fw_IoU=lambda r, t, p: (t * r / _union(r, t, p)).sum() / t.sum(),
-            ),
-            "Where a class is not there you divide 0 by 0. That is nan, and one nan makes the whole mean nan.",
-            "Nothing of nothing",
-        ),
+        *_absent_classes("nan_in_the_mean", math.nan, NAN_IN_THE_MEAN),
         Misconception(
             "accuracies_exchanged",
             _metrics_with(accuracy=lambda r, t, p: (r / t).nanmean(), mean_accuracy=lambda r, t, p: r.sum() / t.sum()),
@@ -474,6 +556,13 @@ DICE_FROM_IOU = Exercise(
             "Dice",
         ),
         Misconception(
+            "nan_as_zero",
+            lambda iou: (2 * iou / (1 + iou)).nan_to_num(0),
+            "You turned nan to 0. A class that is in neither mask has no IoU and no Dice: nan stays nan, and whoever "
+            "takes the mean leaves it out.",
+            "Nothing of nothing",
+        ),
+        Misconception(
             "of_the_mean",
             lambda iou: 2 * iou.nanmean() / (1 + iou.nanmean()),
             "You took the mean first. Each IoU has a Dice coefficient of its own; the answer has the input's shape.",
@@ -504,20 +593,27 @@ def data_set_iou(batches: Batches) -> float:
 
 def _scored_images(draw: Draw) -> Case:
     """Scores without ties, targets with void; a class may be in neither, or only be predicted."""
-    classes, images = draw.integer(3, 4), draw.integer(2, 5)
+    return _scored(draw, draw.integer(3, 4))
+
+
+def _scored(draw: Draw, classes: int) -> Case:
+    """Scores in quarters, so that many lie between two whole numbers; in many pixels all are below 0, and no class has
+    half of the soft-max."""
+    images = draw.integer(2, 5)
     height, width = draw.integer(2, 3), draw.integer(4, 6)
     images += images == classes
     generator = torch.Generator().manual_seed(draw.integer(0, 9999))
     shape = (images, height, width)
-    scores = torch.rand(images, classes, height, width, generator=generator).argsort(1).float()
+    scores = torch.rand(images, classes, height, width, generator=generator).argsort(1) / 4
+    scores -= torch.randint(classes, (images, 1, height, width), generator=generator)
     target = torch.randint(classes, shape, generator=generator)
     right = torch.rand(shape, generator=generator) < 0.5
-    scores += 10 * F.one_hot(target, classes).permute(0, 3, 1, 2) * right[:, None]
+    scores += classes / 4 * F.one_hot(target, classes).permute(0, 3, 1, 2) * right[:, None]
     fate, which = draw.choice(("none", "absent", "only predicted")), draw.integer(0, classes - 1)
     if fate != "none":
         target[target == which] = (which + 1) % classes
     if fate == "absent":
-        scores[:, which] -= 20
+        scores[:, which] -= 2 * classes
     target[torch.rand(shape, generator=generator) < 0.2] = VOID
     target[:, 0, 0] = torch.arange(images) % classes  # a pixel of each image is known
     if fate != "none":
@@ -645,6 +741,7 @@ DATA_SET_IOU = Exercise(
     reference=data_set_iou,
     oracle=_by_the_courses_matrix,
     cases=_scored_images,
+    examples=(_scored(RandomDraw(3), 4), _scored(RandomDraw(5), 23)),
     compare=_same_number,
     drive=_drive_batches,
     runs=30,
@@ -798,21 +895,58 @@ class Duel:
 
     accuracy: str
     mean_iou: str
+    flawless: bool
+    """The first wins by both because it is the target itself."""
     says: str = field(compare=False, repr=False)
 
     def __repr__(self) -> str:
         return self.says
 
 
+@dataclass
+class NoPrediction:
+    """A pair of which one cannot be measured: its kind, and in words what is wrong with it."""
+
+    kind: str
+    says: str = field(compare=False)
+    pair: str = field(compare=False)
+
+    def __repr__(self) -> str:
+        return self.pair
+
+
+def _why_no_prediction(prediction: Any, target: Tensor, classes: int) -> tuple[str, str] | None:
+    """Tell what keeps a prediction from being measured: (kind, words), or None."""
+    if not isinstance(prediction, Tensor):
+        return "type", f"is {describe_type(prediction)}; a torch tensor was expected"
+    if prediction.dtype is torch.bool or prediction.is_floating_point() or prediction.is_complex():
+        return "dtype", f"is {describe_type(prediction)}; labels are whole numbers, of dtype int64"
+    if prediction.shape != target.shape:
+        return (
+            "shape",
+            f"has the shape {tuple(prediction.shape)}; that of the target, {tuple(target.shape)}, was expected",
+        )
+    wrong = prediction[(prediction < 0) | (prediction >= classes)]
+    if len(wrong):
+        return "label", f"holds the label {int(wrong[0])}; labels go from 0 to classes - 1 = {classes - 1}"
+    return None
+
+
 def _drive_duel(answer: Callable[..., Any], case: Case) -> Any:
-    """Measure the two predictions."""
-    pair = answer(case["target"].clone(), case["classes"])
+    """Measure the two predictions, if they are predictions."""
+    target, classes = case["target"].clone(), case["classes"]
+    pair = answer(case["target"], classes)
     if not isinstance(pair, (tuple, list)) or len(pair) != 2 or any(part is ... for part in pair):
         return pair
+    for number, prediction in zip(("first", "second"), pair):
+        problem = _why_no_prediction(prediction, target, classes)
+        if problem:
+            kind, words = problem
+            return NoPrediction(kind, f"the {number} prediction {words}.", f"({', '.join(map(describe_type, pair))})")
     values = []
     for prediction in pair:
-        matrix = metrics.ConfusionMatrix(case["classes"])
-        matrix.add(prediction, case["target"])
+        matrix = metrics.ConfusionMatrix(classes)
+        matrix.add(prediction.long(), target)
         values.append((matrix.accuracy, matrix.mean_iou))
 
     def winner(which: int) -> str:
@@ -825,10 +959,14 @@ def _drive_duel(answer: Callable[..., Any], case: Case) -> Any:
         f"{name}: accuracy {accuracy:.3f}, mean IoU {iou:.3f}"
         for name, (accuracy, iou) in zip(("the first", "the second"), values)
     )
-    return Duel(winner(0), winner(1), says)
+    by_accuracy, by_iou = winner(0), winner(1)
+    flawless = by_accuracy == by_iou == "the first" and bool((pair[0] == target).all())
+    return Duel(by_accuracy, by_iou, flawless, says)
 
 
 def _won_as_asked(expected: Duel, got: Any) -> Mismatch | None:
+    if isinstance(got, NoPrediction):
+        return Mismatch(got.says)
     if not isinstance(got, Duel):
         return Mismatch(f"it returned {describe_type(got)}; a pair of predictions was expected.")
     if got == expected:
@@ -849,8 +987,28 @@ def _two_by_hand(target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     return torch.full_like(target, large), torch.tensor(wrong).reshape(target.shape)
 
 
+def _large(target: Tensor) -> int:
+    return int(target.flatten().mode().values)
+
+
 def _large_everywhere(target: Tensor) -> Tensor:
-    return torch.full_like(target, int(target.flatten().mode().values))
+    return torch.full_like(target, _large(target))
+
+
+def _small_everywhere(target: Tensor) -> Tensor:
+    return torch.full_like(target, int(target[target != _large(target)][0]))
+
+
+def _spoilt(target: Tensor, label: int, number: int) -> Tensor:
+    """The target with so many pixels of a class taken for another class that occurs."""
+    second, place = target.clone(), (target == label).nonzero()[:number]
+    others = target[target != label]
+    second[place[:, 0], place[:, 1]] = others[0]
+    return second
+
+
+def _two_with_so_many_mistakes(target: Tensor, classes: int, number: int) -> tuple[Tensor, Tensor]:
+    return _large_everywhere(target), _spoilt(target, _large(target), number)
 
 
 TWO_PREDICTIONS = Exercise(
@@ -866,6 +1024,7 @@ TWO_PREDICTIONS = Exercise(
     examples=(
         {"target": torch.tensor([[0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]), "classes": 2},
         {"target": torch.tensor([[2, 2, 2, 2, 2, 2], [2, 0, 2, 2, 2, 2], [2, 2, 2, 2, 0, 2]]), "classes": 3},
+        {"target": torch.tensor([*[1] * 11, *[0] * 9, *[2] * 120]).reshape(10, 14), "classes": 3},
     ),
     compare=_won_as_asked,
     drive=_drive_duel,
@@ -880,9 +1039,32 @@ TWO_PREDICTIONS = Exercise(
         Misconception(
             "first_is_perfect",
             lambda target, classes: (target, _large_everywhere(target)),
-            "Your first prediction wins by both metrics. Whatever has no mistake cannot lose: the first needs mistakes "
-            "that accuracy hardly sees and mean IoU sees well. Where are they?",
+            "Your first prediction is the target itself, and wins by both metrics. Whatever has no mistake cannot "
+            "lose: the first needs mistakes that accuracy hardly sees and mean IoU sees well. Where are they?",
             "All road",
+        ),
+        Misconception(
+            "first_wins_by_both",
+            lambda target, classes: (_large_everywhere(target), _small_everywhere(target)),
+            "Your first prediction wins by both metrics: the second has the lower mean IoU too. The second must find "
+            "the rare classes, and make its mistakes where they cost the IoU of a class little.",
+            "All road",
+        ),
+        Misconception(
+            "class_0_is_large",
+            lambda target, classes: (torch.zeros_like(target), _spoilt(target, 0, int((target != 0).sum()) + 1)),
+            "You took class 0 for the large one. It is another one in some masks: count the pixels of each class.",
+            "Exercise: where two metrics disagree (2 points)",
+        ),
+        *(
+            Misconception(
+                f"always_{number}",
+                functools.partial(_two_with_so_many_mistakes, number=number),
+                f"Your second prediction does as if it had {number} mistake{'s' * (number > 1)} in each mask. How many "
+                "it needs depends on how many the first has: one more.",
+                "All road",
+            )
+            for number in (1, 2, 3, 5, 10)
         ),
         Misconception(
             "second_is_perfect",
@@ -893,7 +1075,10 @@ TWO_PREDICTIONS = Exercise(
         ),
         Misconception(
             "as_many_mistakes",
-            lambda target, classes: (_large_everywhere(target), _with_as_many_mistakes(target)),
+            lambda target, classes: (
+                _large_everywhere(target),
+                _spoilt(target, _large(target), int((target != _large(target)).sum())),
+            ),
             "Both of your predictions have as many wrong pixels, so by accuracy neither wins. The first must have "
             "fewer.",
             "What the table says",
@@ -910,6 +1095,13 @@ TWO_PREDICTIONS = Exercise(
             "A label of yours is none of the classes: predictions hold whole numbers from 0 to classes - 1.",
             "Exercise: where two metrics disagree (2 points)",
         ),
+        Misconception(
+            "float_labels",
+            lambda target, classes: (_large_everywhere(target).float(), target.float()),
+            "Your predictions are no whole numbers. Labels are int64: `torch.full_like(target, ...)` and "
+            "`target.clone()` keep the dtype, `torch.zeros(...)` makes floats.",
+            "Exercise: where two metrics disagree (2 points)",
+        ),
     ),
     hints=(
         "Accuracy counts pixels, so it hardly sees what happens to a rare class. Mean IoU gives each class the same "
@@ -922,16 +1114,6 @@ TWO_PREDICTIONS = Exercise(
     property="the first has fewer wrong pixels than the second, and the second the larger mean IoU over the classes "
     "that occur in target or prediction.",
 )
-
-
-def _with_as_many_mistakes(target: Tensor) -> Tensor:
-    """The target with as many pixels of the large class spoilt as there are others."""
-    large = int(target.flatten().mode().values)
-    other = int(target[target != large][0])
-    second = target.clone()
-    place = (target == large).nonzero()[: int((target != large).sum())]
-    second[place[:, 0], place[:, 1]] = other
-    return second
 
 
 # --- median_weights ---------------------------------------------------------------------------------------
@@ -993,6 +1175,17 @@ def _median_with_absent(masks: Tensor, classes: int) -> Tensor:
     return torch.where(frequency > 0, frequency.quantile(0.5) / frequency, 0.0)
 
 
+def _void_in_the_median(masks: Tensor, classes: int) -> Tensor:
+    frequency = losses.class_frequencies(torch.where(masks == VOID, classes, masks), classes + 1).float()
+    weights = frequency[frequency > 0].quantile(0.5) / frequency[:classes]
+    return torch.where(frequency[:classes] > 0, weights, 0.0)
+
+
+def _one_where_absent(masks: Tensor, classes: int) -> Tensor:
+    weights = median_weights(masks, classes)
+    return torch.where(weights > 0, weights, 1.0)
+
+
 def _infinite(masks: Tensor, classes: int) -> Tensor:
     weights = median_weights(masks, classes)
     return torch.where(weights > 0, weights, math.inf)
@@ -1014,6 +1207,7 @@ MEDIAN_WEIGHTS = Exercise(
             "masks": torch.tensor([[[0, 0, 0], [0, 3, VOID]], [[1, 1, 0], [0, 0, 0]], [[4, 1, VOID], [1, 0, 4]]]),
             "classes": 5,
         },
+        {"masks": torch.tensor([[[22, 22, 0, 0, 0], [0, 11, 0, 3, VOID]], [[0, 0, 0, 0, 0], [21] * 5]]), "classes": 23},
     ),
     misconceptions=(
         Misconception(
@@ -1068,6 +1262,19 @@ MEDIAN_WEIGHTS = Exercise(
             _weights_with(lambda pixels, known, size, everything: (pixels > 0).double().mean(0)),
             "Your frequency is the share of images that hold the class. It is a share of pixels, of those images.",
             "Weights against imbalance",
+        ),
+        Misconception(
+            "void_in_the_median",
+            _void_in_the_median,
+            "Void takes part in your median, as one class more. It is none of the classes; its pixels only count to "
+            "the size of an image.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "absent_as_one",
+            _one_where_absent,
+            "A class that occurs in no image got the weight 1. Here it gets 0.",
+            "Exercise: median-frequency weights (2 points)",
         ),
         Misconception(
             "absent_as_infinity",
@@ -1190,6 +1397,13 @@ HAUSDORFF_DISTANCE = Exercise(
         Misconception(
             "max_of_min_exchanged",
             _of_distances(lambda d: min(d.max(1).values.min(), d.max(0).values.min())),
+            "You looked for the farthest point first, and then for the least of these distances. It is the other way "
+            "round: the nearest point for each, then the worst.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "max_of_min_exchanged_both_ways",
+            _of_distances(lambda d: max(d.max(1).values.min(), d.max(0).values.min())),
             "You looked for the farthest point first, and then for the least of these distances. It is the other way "
             "round: the nearest point for each, then the worst.",
             "Hausdorff distance",

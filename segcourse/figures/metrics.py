@@ -13,7 +13,7 @@ from torch import Tensor
 
 from segcourse.datasets.base import Bytes
 from segcourse.metrics import ConfusionMatrix, boundary, boundary_f1, hausdorff
-from segcourse.plots import OKABE_ITO
+from segcourse.plots import OKABE_ITO, as_bytes, legend
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -21,13 +21,32 @@ if TYPE_CHECKING:
 BOTH, MISSED, ADDED = ((160, 160, 160), (0, 114, 178), (230, 159, 0))
 """In both masks, in the target alone, in the prediction alone: grey, and blue and orange of OKABE_ITO."""
 
+# ---------------------------------------------------------------- scenes
+
+
+def scenes_figure(images: Tensor, masks: Tensor, classes: Sequence[str], palette: Bytes) -> Figure:
+    """Draw images (N, 3, H, W) in a row, and below each its mask (H, W), void in black."""
+    from matplotlib.figure import Figure
+
+    from segcourse.datasets import colourize
+
+    figure = Figure(figsize=(9.4, 5.6))
+    for (above, below), image, mask in zip(figure.subplots(2, len(images), squeeze=False).T, images, masks):
+        above.imshow(as_bytes(image))
+        below.imshow(colourize(mask, palette))
+        above.axis("off")
+        below.axis("off")
+    legend(figure, masks.numpy(), classes, palette)
+    return figure
+
+
 # ---------------------------------------------------------------- tables
 
 
 def confusion_figure(counts: Tensor, classes: Sequence[str], title: str) -> Figure:
     """Draw a confusion matrix (C, C) with each row divided by its sum: what became of the pixels of each class.
 
-    Shares of 1 % or more are written, in percent; a class without pixels has an empty row.
+    Shares of half a percent or more are written, in percent; a class without pixels has an empty row.
     """
     from matplotlib.figure import Figure
 
@@ -37,7 +56,7 @@ def confusion_figure(counts: Tensor, classes: Sequence[str], title: str) -> Figu
     axes = figure.subplots()
     drawn = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
     for t, p in np.ndindex(*shares.shape):
-        if shares[t, p] >= 0.01:
+        if shares[t, p] >= 0.005:
             colour = "black" if shares[t, p] > 0.55 else "white"
             axes.text(p, t, f"{100 * shares[t, p]:.0f}", ha="center", va="center", color=colour, fontsize=9)
     places = range(len(classes))
@@ -85,7 +104,8 @@ def dice_figure(points: dict[str, tuple[float, float]]) -> Figure:
     axes.plot(iou, 2 * iou / (1 + iou), color=OKABE_ITO["blue"], label="Dice = 2 IoU / (1 + IoU)")
     for name, (x, y) in points.items():
         axes.plot(x, y, "o", color=OKABE_ITO["vermilion"])
-        axes.annotate(name, (x, y), xytext=(6, -10), textcoords="offset points", fontsize=8)
+        place, side = ((-7, 4), "right") if x > 0.5 else ((16, -10), "left")  # clear of both lines
+        axes.annotate(name, (x, y), xytext=place, textcoords="offset points", ha=side, fontsize=8)
     axes.set(xlabel="IoU", ylabel="Dice", xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), aspect="equal")
     axes.legend(loc="upper left", fontsize=8, frameon=False)
     return figure
@@ -154,14 +174,23 @@ def three_mistakes() -> dict[str, tuple[Tensor, Tensor]]:
     """Return three predictions of one mask that miss or add the same number of pixels, each with the target."""
     target = torch.zeros(44, 64, dtype=torch.bool)
     target[8:36, 10:38] = True  # 28 x 28
-    rim, bite, blob = target.clone(), target.clone(), target.clone()
-    rim[8:36, 38:40] = True  # two columns more: 56 pixels
+    strip, bite, blob = target.clone(), target.clone(), target.clone()
+    strip[8:36, 38:40] = True  # two columns more: 56 pixels
     blob[2:10, 54:61] = True  # 8 x 7
     bite[8:22, 22:26] = False  # 14 x 4, from the upper edge
-    return {"a rim too wide": (rim, target), "a piece far off": (blob, target), "a bite out of it": (bite, target)}
+    return {"a strip too wide": (strip, target), "a piece far off": (blob, target), "a bite out of it": (bite, target)}
 
 
 # ---------------------------------------------------------------- the widget
+
+
+def small_car() -> Tensor:
+    """Return the mask (56, 112) of a car 34 pixels long, with room for as much as 60 pixels to its right."""
+    rows, columns = torch.arange(56)[:, None], torch.arange(112)
+    body = (rows >= 24) & (rows < 37) & (columns >= 12) & (columns < 46)
+    cabin = (rows >= 14) & (rows < 24) & (columns >= 19) & (columns < 38)
+    wheels = [(rows - 37) ** 2 + (columns - centre) ** 2 <= 18 for centre in (19, 38)]
+    return body | cabin | wheels[0] | wheels[1]
 
 
 def moved(mask: Tensor, down: int, right: int, grow: int) -> Tensor:
@@ -198,7 +227,7 @@ def region_and_boundary(prediction: Tensor, target: Tensor) -> dict[str, float]:
     }
 
 
-LONGEST = 20
+LONGEST = 60
 """The distance in pixels that fills a bar of the widget."""
 
 
@@ -256,10 +285,10 @@ def moving(target: Tensor, scale: int = 4) -> Any:
 
     from segcourse.widgets import live_image
 
-    def slider(name: str, most: int, value: int = 0) -> Any:
-        return w.IntSlider(value=value, min=-most, max=most, description=name)
+    def slider(name: str, least: int, most: int) -> Any:
+        return w.IntSlider(value=0, min=least, max=most, description=name)
 
-    controls = [slider("down", 10, 1), slider("right", 20, 3), slider("grow", 6, 0)]
+    controls = [slider("down", -8, 8), slider("right", -6, 60), slider("grow", -6, 6)]
     return live_image(
         controls,
         lambda *by: comparison_picture(moved(target, *by), target, scale),

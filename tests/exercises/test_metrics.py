@@ -56,6 +56,12 @@ def matrix_of_three_classes(prediction, target, classes):
     return matrix_by_scatter(prediction, target, 3)
 
 
+def matrix_of_at_most_21_classes(prediction, target, classes):
+    counts = torch.zeros(21, 21, dtype=torch.int64)
+    counts.index_put_((target.clamp(max=20), prediction.clamp(max=20)), torch.tensor(1), accumulate=True)
+    return counts[:classes, :classes]
+
+
 def matrix_of_two_images(prediction, target, classes):
     return matrix_by_scatter(prediction[:2], target[:2], classes)
 
@@ -63,6 +69,10 @@ def matrix_of_two_images(prediction, target, classes):
 def matrix_of_a_square(prediction, target, classes):
     side = min(target.shape[1:])
     return matrix_by_scatter(prediction[:, :side, :side], target[:, :side, :side], classes)
+
+
+def matrix_of_the_targets_size(prediction, target, classes):
+    return matrix_by_scatter(prediction, target, int(target.max()) + 1)
 
 
 def matrix_in_a_comprehension(prediction, target, classes):
@@ -157,6 +167,24 @@ def iou_of_the_first_batch(batches):
     return iou_by_masks(batches[:1])
 
 
+def iou_of_labels(labels, classes=None):
+    def answer(batches):
+        matrix = metrics.ConfusionMatrix(classes or batches[0][0].shape[1])
+        for scores, target in batches:
+            known = target < matrix.classes
+            matrix.add(labels(scores)[known].clamp(max=matrix.classes - 1), target[known])
+        return matrix.mean_iou
+
+    return answer
+
+
+iou_where_one_half_is_passed = iou_of_labels(lambda scores: (scores.softmax(1) > 0.5).long().argmax(1))
+iou_of_positive_scores = iou_of_labels(lambda scores: scores.relu().argmax(1))
+iou_of_whole_scores = iou_of_labels(lambda scores: scores.long().argmax(1))
+iou_of_11_classes = iou_of_labels(lambda scores: scores.argmax(1), 11)
+iou_of_21_classes = iou_of_labels(lambda scores: scores.argmax(1), 21)
+
+
 # --- two_predictions
 
 
@@ -187,6 +215,11 @@ def two_with_one_class_missed(target, classes):
     return [first, second]
 
 
+def two_with_a_bad_second(target, classes):
+    first = two_by_lists(target, classes)[0]
+    return first, torch.full_like(target, int(target[target != first][-1]))
+
+
 def two_with_background_0(target, classes):
     zeros = torch.zeros_like(target)
     second = target.clone()
@@ -198,6 +231,33 @@ def two_with_background_0(target, classes):
 def two_of_scores(target, classes):
     first, second = two_by_lists(target, classes)
     return first.float(), second.float()
+
+
+def two_with_class_1_for_the_rare_one(target, classes):
+    large = int(target.flatten().mode().values)
+    second = target.clone()
+    place = (target == large).nonzero()[: int((target != large).sum()) + 1]
+    second[place[:, 0], place[:, 1]] = 1
+    return torch.full_like(target, large), second
+
+
+def two_with_an_axis_too_many(target, classes):
+    first, second = two_by_lists(target, classes)
+    return first[None], second[None]
+
+
+def two_of_arrays(target, classes):
+    return [prediction.numpy() for prediction in two_by_lists(target, classes)]
+
+
+def two_with_void(target, classes):
+    first, second = two_by_lists(target, classes)
+    return first, second.where(second == target, 255)
+
+
+def two_in_place(target, classes):
+    first, second = two_by_lists(target, classes)
+    return first, target.copy_(second)
 
 
 def two_images_of_its_own(target, classes):
@@ -232,6 +292,12 @@ def weights_of_the_first_image(masks, classes):
 def weights_of_square_masks(masks, classes):
     weights = weights_by_one_hot(masks, classes)
     return weights * masks.shape[1] ** 2 / masks[0].numel()  # would do no harm to a ratio; here it does
+
+
+def weights_of_at_most_11_classes(masks, classes):
+    known = masks.where(masks < 11, 255)
+    weights = weights_by_one_hot(known, 11)
+    return F.pad(weights, (0, max(0, classes - 11)))[:classes]
 
 
 def weights_where_all_occur(masks, classes):
@@ -314,11 +380,62 @@ def test_what_raises_everywhere_is_told_as_it_is():
     assert "the cat sat on the GPU" in verdict.failure.mismatch.says
 
 
-@pytest.mark.parametrize("answer", [matrix_in_a_comprehension, matrix_by_nested_loops])
-def test_a_loop_over_pixels_is_named_kindly(answer):
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (matrix_in_a_comprehension, "no loop over pixels here"),
+        (matrix_by_nested_loops, "for j in range(target.shape[2])"),  # the smallest case has fewer axes
+    ],
+)
+def test_a_loop_over_pixels_is_named_kindly(answer, says):
     verdict = judged(EXERCISES["confusion_matrix"], answer, 0)
-    assert verdict.misconception.id == "pixel_by_pixel"
-    assert "no loop over pixels here" in verdict.failure.mismatch.says
+    assert verdict.misconception.id.startswith("pixel_by_pixel")
+    assert says in verdict.failure.mismatch.says
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (two_with_a_bad_second, "first_wins_by_both"),
+        (two_with_background_0, "class_0_is_large"),
+        (two_of_scores, "float_labels"),
+    ],
+)
+def test_a_slip_in_the_duel_is_named_and_not_another(answer, name):
+    verdict = judged(EXERCISES["two_predictions"], answer, 0)
+    assert verdict.misconception.id == name
+
+
+def metrics_with_a_small_number(counts, small=1e-7):
+    counts = counts.double()
+    right, row = counts.diag(), counts.sum(1)
+    iou = right / (row + counts.sum(0) - right + small)
+    return {
+        "accuracy": float(right.sum() / counts.sum()),
+        "mean accuracy": float((right / row).nanmean()),
+        "mean IoU": float(iou.mean()),
+        "frequency-weighted IoU": float((row * iou).sum() / counts.sum()),
+    }
+
+
+def metrics_with_a_sum(counts):
+    return metrics_class_by_class(counts) | {
+        "frequency-weighted IoU": float("nan")
+        if (counts.sum(0) + counts.sum(1) == 0).any()
+        else metrics_class_by_class(counts)["frequency-weighted IoU"]
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "name"),
+    [
+        (metrics_with_a_small_number, "absent_as_zero:mean_IoU"),
+        (metrics_with_a_sum, "nan_in_the_mean:fw_IoU"),
+    ],
+)
+def test_an_absent_class_in_one_of_the_metrics_is_named(answer, name):
+    verdict = judged(EXERCISES["region_metrics"], answer, 0)
+    assert verdict.misconception.id == name
 
 
 def test_tracing_is_put_back():
@@ -360,7 +477,7 @@ def test_weights_of_a_missing_class_as_nan_are_rejected():
 class TestContract(Contract):
     lesson = "09_metrics"
     right = {
-        "confusion_matrix": (matrix_by_one_hot, matrix_by_accumulating, matrix_by_numpy, matrix_image_by_image),
+        "confusion_matrix": (matrix_by_one_hot, matrix_by_accumulating, matrix_by_numpy, matrix_class_by_class),
         "region_metrics": (metrics_class_by_class, metrics_of_masked_tensors),
         "dice_from_iou": (dice_by_reciprocals, dice_by_difference),
         "data_set_iou": (iou_by_masks, iou_of_one_long_row),
@@ -373,14 +490,36 @@ class TestContract(Contract):
             matrix_of_three_classes,
             matrix_of_two_images,
             matrix_of_a_square,
+            matrix_of_at_most_21_classes,
+            matrix_of_the_targets_size,
+            (matrix_image_by_image, "no loop over pixels"),
             (matrix_in_a_comprehension, "no loop over pixels"),
         ),
-        "data_set_iou": (iou_of_three_classes, iou_of_the_first_images, iou_of_the_first_batch),
+        "data_set_iou": (
+            iou_of_three_classes,
+            iou_of_the_first_images,
+            iou_of_the_first_batch,
+            iou_where_one_half_is_passed,
+            iou_of_positive_scores,
+            iou_of_whole_scores,
+            iou_of_11_classes,
+            iou_of_21_classes,
+        ),
         "two_predictions": (
             two_with_background_0,
-            (two_of_scores, "argmax"),
-            (two_images_of_its_own, "differ in shape"),
+            two_with_class_1_for_the_rare_one,
+            (two_of_scores, "whole numbers"),
+            (two_images_of_its_own, "(4, 4)"),
+            (two_with_an_axis_too_many, "that of the target"),
+            (two_of_arrays, "a torch tensor was expected"),
+            (two_with_void, "the second prediction holds the label 255"),
+            (two_in_place, "changed its input `target`"),
         ),
-        "median_weights": (weights_of_the_first_image, weights_of_square_masks, weights_where_all_occur),
+        "median_weights": (
+            weights_of_the_first_image,
+            weights_of_square_masks,
+            weights_where_all_occur,
+            weights_of_at_most_11_classes,
+        ),
         "hausdorff_distance": (hausdorff_of_the_first_points, hausdorff_of_rows),
     }
