@@ -5,8 +5,9 @@
 # that ends.
 #
 # A classifier halves its maps five times, so that its last layers see much of the image. What is left is coarse: a unit
-# for every 32 pixels, its **output stride**. Lessons 04 to 06 climb back up. This lesson does not go down so far. It takes strides out of the
-# network and spreads the kernels instead, so that every unit sees what it saw before. After this lesson you can
+# for every 32 pixels, its **output stride**. Lessons 04 to 06 climb back up. This lesson does not go down so far. It
+# takes strides out of the network and spreads the kernels instead, so that every unit sees what it saw before. After
+# this lesson you can
 #
 # - **compute** what an atrous kernel spans, and the convolution itself by plain ones;
 # - **compute** what a stack of rates sees, and what it skips;
@@ -34,8 +35,9 @@ device = pick_device()
 # ## Predict
 #
 # DeepLab v2 ends in four 3x3 layers side by side. Neighbouring taps lie 6, 12, 18 and 24 units apart. Our scenes have
-# 96x128 pixels, and DeepLab's map of such a scene 13x17 units (why, comes later). Think of the unit in the middle of that map, and of the
-# layer with 24. How many of its nine taps lie on the map? Write down a whole number. We come back to it.
+# 96x128 pixels, and DeepLab's map of such a scene 13x17 units (why, comes later). Think of the unit in the middle of
+# that map, and of the layer with 24. How many of its nine taps lie on the map? Write down a whole number. We come back
+# to it.
 
 # %%
 prediction_taps = ...
@@ -109,8 +111,8 @@ check.effective_kernel(effective_kernel)
 
 # %% [markdown]
 # More rate means a larger span and nothing else: no weight is added, and no product. To keep the map's size, a plain
-# 3x3 layer is padded by 1. One of rate $r$ must be padded by $r$, half of what its kernel spans, rounded down. If that is forgotten,
-# the map shrinks, as in the last column.
+# 3x3 layer is padded by 1. One of rate $r$ must be padded by $r$, half of what its kernel spans, rounded down. If that
+# is forgotten, the map shrinks, as in the last column.
 
 # %%
 my_span = yours_or_ours.effective_kernel(effective_kernel)
@@ -447,10 +449,10 @@ show(
 )
 
 # %% [markdown]
-# The weights are the same; the cost need not be. Taking out VGG-16's last stride costs nothing, because no convolution comes
-# after it. The one before makes the three layers of conv5 compute nearly four times as many units, a quarter more for the
-# whole network. A head on top runs on up to sixteen times as many. The earlier a stride that goes, the more layers pay
-# for it. That is the price of rates in place of strides, and why networks stop at output stride 8 or 16.
+# The weights are the same; the cost need not be. Taking out VGG-16's last stride costs nothing, because no convolution
+# comes after it. The one before makes the three layers of conv5 compute nearly four times as many units, a quarter more
+# for the whole network. A head on top runs on up to sixteen times as many. The earlier a stride that goes, the more
+# layers pay for it. That is the price of rates in place of strides, and why networks stop at output stride 8 or 16.
 #
 # (Why 21 and not 24 at output stride 8? VGG pools by 2x2. An even kernel has no middle: without its stride pool4 makes
 # the map one shorter, and pool5, at rate 2, two. DeepLab pools by 3x3, padded by 1. At stride 1 that keeps sizes; at
@@ -654,8 +656,8 @@ for row in heads:
         print(f"{row.layer}: {row.useful / row.macs:.0%} of its products read the map")
 
 # %% [markdown]
-# Our scenes are too small for these rates: at 18 and 24 the branches are 1x1 layers, at 12 nearly so, at the cost of 3x3
-# ones. (Lesson 12 is about the DeepLabs as a whole.)
+# Our scenes are too small for these rates: at 18 and 24 the branches are 1x1 layers, at 12 nearly so, at the cost of
+# 3x3 ones. (Lesson 12 is about the DeepLabs as a whole.)
 #
 # ## Does it help? Three tests
 #
@@ -687,16 +689,16 @@ for name, rates in (("plain", (1, 1, 1, 1)), ("rates 1, 2, 4, 8", (1, 2, 4, 8)))
     print(f"{name}: field {networks[name].field} pixels, {weights:,} parameters, {cost:,} multiply-adds")
 
 # %% [markdown]
-# A box is 12 pixels wide, a signal 6, so between the two lie at least 13 pixels. The plain network sees 12 to each side.
-# In which of the three tests will the atrous network be better in all of three trainings? Write down how many of the
-# three.
+# A box is 12 pixels wide, a signal 6, so between the two lie at least 13 pixels. The plain network sees 12 to each
+# side. In which of the three tests will the atrous network be better in all of three trainings? Write down how many of
+# the three.
 
 # %%
 prediction_wins = ...
 
 # %% [markdown]
-# Train both on the signals, about half a minute together on one core. The box's pixels count ten times, for the background
-# is nearly everything.
+# Train both on the signals, about half a minute together on one core. The box's pixels count ten times, for the
+# background is nearly everything.
 
 # %% tags=["nbval-ignore-output"]
 from segcourse.augment import crops
@@ -725,8 +727,8 @@ show(
 )
 
 # %% [markdown]
-# Repaint every signal, blue to red and red to blue, and look at the scores of the boxes. That the plain network does not
-# move is no matter of training: the signal is not in its field.
+# Repaint every signal, blue to red and red to blue, and look at the scores of the boxes. That the plain network does
+# not move is no matter of training: the signal is not in its field.
 
 # %%
 images, is_box = far_val.images, far_val.masks > 0
@@ -740,8 +742,9 @@ for name, net in networks.items():
 
 # %% [markdown]
 # One training says little. Here are three seeds of each, as `benchmarks/experiments/07_context.py` prints them. The
-# first two tests are on generated streets (400 to train with, 60 to validate), 350 steps; signals on 800 pictures to train with
-# and 100 to validate, 500 steps. Each step takes a batch of eight. Each seed draws its own pictures and weights.
+# first two tests are on generated streets (400 to train with, 60 to validate), 350 steps; signals on 800 pictures to
+# train with and 100 to validate, 500 steps. Each step takes a batch of eight. Each seed draws its own pictures and
+# weights.
 #
 # | network | mIoU of each seed | mean | at boundaries | mean | CPU s |
 # | --- | --- | --- | --- | --- | --- |
@@ -816,8 +819,8 @@ for name, rates in (("1, 2, 4, 8", [1, 2, 4, 8]), ("2, 4, 8, 16", [2, 4, 8, 16])
     print(f"rates {name}: field {field}, read {read**2 / field**2:.0%} of {field} x {field}")
 
 # %% [markdown]
-# **"The larger the rate, the more context."** For the middle unit, up to about half of the map. Beyond it there is ever less, and at the
-# map's length a 3x3 layer is a 1x1 one.
+# **"The larger the rate, the more context."** For the middle unit, up to about half of the map. Beyond it there is ever
+# less, and at the map's length a 3x3 layer is a 1x1 one.
 
 # %%
 maps = torch.randn(1, 4, 13, 17)
