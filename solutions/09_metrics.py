@@ -417,7 +417,7 @@ print("one table for both:", round(measured(prediction, target, classes=2).mean_
 # ### Exercise: mean IoU of a data set (2 points)
 #
 # You may use your `confusion_matrix`. In a failing case `batch_size` says how the images were cut into the list of batches
-# that your function was given. Of large tensors you see one plane; the others are named by their shapes.
+# that your function was given. Of the scores you see their shape and one plane.
 
 
 # %%
