@@ -339,13 +339,21 @@ TABLE = re.compile(r"(<!-- lessons: written by `segcourse build` -->\n).*?(<!-- 
 
 def lesson_table(seconds: dict[str, float]) -> str:
     """Return the README's table of lessons in Markdown; `seconds` is the measured time of each notebook."""
+    course = exercises.lessons()
     rows = ["| lesson | minutes | exercises | points | machine time |", "| --- | --- | --- | --- | --- |"]
-    for lesson in exercises.lessons():
+    for lesson in course:
         time_ = f"{seconds[lesson.stem]:.0f} s" if lesson.stem in seconds else "not measured"
         rows.append(
             f"| [{lesson.stem[:2]} {lesson.title}](lessons/{lesson.stem}.ipynb) | {lesson.minutes} "
             f"| {len(lesson.exercises)} | {lesson.points} | {time_} |"
         )
+    sums = [
+        sum(lesson.minutes for lesson in course),
+        len(exercises.catalogue()),
+        sum(lesson.points for lesson in course),
+    ]
+    whole = sum(seconds[lesson.stem] for lesson in course if lesson.stem in seconds)
+    rows.append("| all | " + " | ".join(map(str, sums)) + f" | {whole:.0f} s |")
     return "\n".join(rows) + "\n"
 
 
