@@ -91,6 +91,11 @@ def call(answer: Callable[..., Any], case: Case) -> Any:
     return answer(*case.values())
 
 
+def unchanged(case: Case, value: Any) -> Any:
+    """Return the value: what most answers return is compared as it is."""
+    return value
+
+
 @dataclass(frozen=True)
 class Exercise:
     """An exercise, known only here. `lesson` is the notebook's stem, such as `01_receptive_field`."""
@@ -117,7 +122,12 @@ class Exercise:
     compare: Callable[[Any, Any], Mismatch | None] = agree
     """(expected, got) -> None, or what is wrong with what was got."""
     drive: Callable[[Callable[..., Any], Case], Any] = call
-    """Runs the answer on a case and returns plain data; answers that are modules or need gradients have their own."""
+    """Runs the answer on a case and returns plain data; answers that are modules or need gradients have their own.
+
+    It runs beside the answer, where nothing of the exercise is known but this: it lives in `exercises.drivers`.
+    """
+    measure: Callable[[Case, Any], Any] = unchanged
+    """Makes of what came back what is compared; runs beside the judge, never beside the answer."""
     runs: int = 40
     """How many cases a check runs, examples included."""
     seconds: float = 1.0

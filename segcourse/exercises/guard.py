@@ -118,49 +118,56 @@ def run_here(exercise: Exercise, answer: Callable[..., Any], limited: bool = Tru
 
     The time limit costs more than most answers do; `limited=False` leaves it out for the course's own code.
     """
+    return lambda case: run_once(answer, case, exercise.drive, exercise.seconds if limited else None)
 
-    def run(case: Case) -> Ran:
-        given = copy.deepcopy(case)
-        output = _FirstWords()
-        try:
-            with (
-                warnings.catch_warnings(record=True) as caught,
-                contextlib.redirect_stdout(output),
-                contextlib.redirect_stderr(output),
-                torch.random.fork_rng(devices=[]),
-            ):
-                warnings.simplefilter("always")
-                with time_limit(exercise.seconds) if limited else contextlib.nullcontext():
-                    value = exercise.drive(answer, given)
-        except _Timeout:
-            return Ran(
-                problem=f"it ran for more than {exercise.seconds:g} s and was stopped. "
-                "Is there a loop that never ends?",
-                kind="timeout",
-            )
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            return Ran(
-                problem=explain_error(error, answer),
-                kind=UNWRITTEN if isinstance(error, NotImplementedError) and not str(error) else type(error).__name__,
-                message="" if type(error).__module__.startswith("segcourse.") else str(error),
-                printed=output.getvalue(),
-            )
-        warned = str(caught[0].message)[:PRINTED] if caught else ""
-        printed = output.getvalue()
-        changed = [name for name in case if not same_value(case[name], given[name])]
-        if changed:
-            return Ran(
-                value,
-                f"it changed its input `{changed[0]}`. Work on a copy, or build a new value.",
-                "changed its input",
-                printed=printed,
-                warned=warned,
-            )
-        return Ran(value, printed=printed, warned=warned)
 
-    return run
+def run_once(answer: Callable[..., Any], case: Case, drive: Callable[..., Any], seconds: float | None) -> Ran:
+    """Run an answer on a copy of one case, and tell what it came to.
+
+    Args:
+        answer: the student's function.
+        case: what it is run on; nothing but this and `drive` is known here of the exercise.
+        drive: (answer, case) -> plain data.
+        seconds: how long it may take; None for as long as it likes.
+    """
+    given = copy.deepcopy(case)
+    output = _FirstWords()
+    try:
+        with (
+            warnings.catch_warnings(record=True) as caught,
+            contextlib.redirect_stdout(output),
+            contextlib.redirect_stderr(output),
+            torch.random.fork_rng(devices=[]),
+        ):
+            warnings.simplefilter("always")
+            with contextlib.nullcontext() if seconds is None else time_limit(seconds):
+                value = drive(answer, given)
+    except _Timeout:
+        return Ran(
+            problem=f"it ran for more than {seconds:g} s and was stopped. Is there a loop that never ends?",
+            kind="timeout",
+        )
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return Ran(
+            problem=explain_error(error, answer),
+            kind=UNWRITTEN if isinstance(error, NotImplementedError) and not str(error) else type(error).__name__,
+            message="" if type(error).__module__.startswith("segcourse.") else str(error),
+            printed=output.getvalue(),
+        )
+    warned = str(caught[0].message)[:PRINTED] if caught else ""
+    printed = output.getvalue()
+    changed = [name for name in case if not same_value(case[name], given[name])]
+    if changed:
+        return Ran(
+            value,
+            f"it changed its input `{changed[0]}`. Work on a copy, or build a new value.",
+            "changed its input",
+            printed=printed,
+            warned=warned,
+        )
+    return Ran(value, printed=printed, warned=warned)
 
 
 def explain_error(error: BaseException, answer: Callable[..., Any]) -> str:

@@ -9,7 +9,7 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, TypeVar
 
@@ -86,9 +86,10 @@ def judge(
     began = time.process_time()
     results: list[Ran] = []
     for case in cases:
-        results.append(run(case))
-        if is_starter(results[-1]):
+        ran = run(case)
+        if is_starter(ran):
             return Verdict(exercise, Outcome.NOT_ATTEMPTED)
+        results.append(measured(exercise, case, ran))
         stuck = results[-1].kind == "timeout"
         if stuck or (len(results) >= LEAST_CASES and time.process_time() - began > CHECK_SECONDS):
             break
@@ -110,7 +111,17 @@ def judge(
 
 def truth(exercise: Exercise, implementation: Callable[..., Any], case: Case) -> Ran:
     """Run one of our own implementations, right or wrong, on a case."""
-    return run_here(exercise, implementation, limited=False)(case)
+    return measured(exercise, case, run_here(exercise, implementation, limited=False)(case))
+
+
+def measured(exercise: Exercise, case: Case, ran: Ran) -> Ran:
+    """Make of what came back what is compared. What cannot be measured stays, and the comparison says what it is."""
+    if ran.problem:
+        return ran
+    try:
+        return replace(ran, value=exercise.measure(case, ran.value))
+    except Exception:
+        return ran
 
 
 def is_starter(result: Ran) -> bool:
@@ -230,7 +241,7 @@ def smallest_failure(
         if now > deadline:
             raise _TimeUp
         expected = truth(exercise, exercise.reference, case)
-        result = run(case)
+        result = measured(exercise, case, run(case))
         mismatch = mismatch_of(exercise, expected, result)
         if mismatch is None or result.kind == "timeout":
             return False

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from segcourse.exercises.compare import Mismatch, agree
-from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
-from segcourse.exercises.guard import PRINTED, Ran, _Timeout, run_here, time_limit
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, call
+from segcourse.exercises.guard import PRINTED, Ran, _Timeout, run_here, run_once, time_limit
 from segcourse.exercises.judge import Failure, Outcome, Verdict, judge, weight
 from segcourse.exercises.render import failure_grids, verdict_card
 
@@ -373,6 +373,31 @@ def test_custom_comparison() -> None:
     lenient = replace(SCALE, compare=any_positive)
     assert judge(lenient, run_here(lenient, lambda image, factor: 5), 0).outcome is Outcome.CORRECT
     assert judge(lenient, run_here(lenient, lambda image, factor: -5), 0).outcome is Outcome.NOT_YET
+
+
+def test_what_came_back_is_measured_before_it_is_compared() -> None:
+    total = replace(SCALE, measure=lambda case, value: float(value.sum()) / len(case["image"]))
+
+    def judged(answer) -> Verdict:
+        return judge(total, run_here(total, answer), 3)
+
+    assert judged(lambda image, factor: (image * factor).flip(1)).outcome is Outcome.CORRECT
+    assert judged(lambda image, factor: ...).outcome is Outcome.NOT_ATTEMPTED
+    found = judged(lambda image, factor: image + factor)
+    assert found.misconception
+    assert found.misconception.id == "adds"
+    assert found.failure
+    assert isinstance(found.failure.ran.value, float)
+    assert "it returned a string" in verdict_card(judged(lambda image, factor: "?")).text()  # cannot be measured
+
+
+def test_a_case_is_run_without_its_exercise() -> None:
+    case = {"image": torch.ones(2, 3), "factor": 4}
+    for seconds in (None, 1.0):
+        assert torch.equal(run_once(scale, case, call, seconds).value, 4 * torch.ones(2, 3))
+        assert run_once(lambda image, factor: image.mul_(factor), case, call, seconds).kind == "changed its input"
+    assert run_once(lambda image, factor: time.sleep(5), case, call, 0.1).kind == "timeout"
+    assert torch.equal(case["image"], torch.ones(2, 3))
 
 
 def test_text_and_html_say_the_same() -> None:
