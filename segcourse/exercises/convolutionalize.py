@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 
 from segcourse import convolutionalize as topic
 from segcourse.exercises import Lesson
+from segcourse.exercises.drivers import convolutionalize as drivers
 from segcourse.exercises.exercise import (
     Case,
     Draw,
@@ -22,21 +22,11 @@ from segcourse.exercises.exercise import (
     draw_tensor,
     draw_whole_numbers,
 )
-from segcourse.exercises.networks import network_of, run_network, same_scores
+from segcourse.exercises.networks import same_scores
 from segcourse.exercises.quiz import Option, Question
 
 STEM = "03_convolutionalize"
 Pair = tuple[int, int]
-
-
-def _convert_and_run(answer: Callable[..., Any], model: nn.Module, case: Case, image: Tensor) -> Any:
-    """Hand a layer or network over, run what comes back on an image, and see that the weights stay as they are."""
-    weights = list(model.parameters())
-    before = [w.detach().clone() for w in weights]
-    network = answer(model, case["channels"], case["size"])
-    if not all(w.shape == b.shape and torch.equal(w, b) for w, b in zip(weights, before)):
-        return "it changed the weights that it was given. They stay as they are: copy them into a new layer.", []
-    return run_network(network, image)
 
 
 # --- heatmap_size -----------------------------------------------------------------------------------------
@@ -411,17 +401,6 @@ def _dense_layer_and_maps(draw: Draw) -> Case:
     }
 
 
-def _drive_linear(answer: Callable[..., Any], case: Case) -> Any:
-    """Build the dense layer, hand it over, run what comes back on the maps."""
-    weight, bias = case["weight"], case["bias"]
-    linear = nn.Linear(weight.shape[1], weight.shape[0])
-    with torch.no_grad():
-        linear.weight.copy_(weight)
-        linear.bias.copy_(bias)
-    torch.default_generator.manual_seed(0)  # a fresh layer's random weights are the same for everyone
-    return _convert_and_run(answer, linear, case, case["maps"])
-
-
 class _DenseOnEveryWindow(nn.Module):
     """A dense layer on every window of a map, cut out by F.unfold: what its convolution must equal."""
 
@@ -477,7 +456,7 @@ LINEAR_TO_CONV = Exercise(
     reference=linear_to_conv,
     oracle=lambda linear, channels, size: _DenseOnEveryWindow(linear, size),
     cases=_dense_layer_and_maps,
-    drive=_drive_linear,
+    drive=drivers.convert_linear,
     compare=same_scores,
     runs=16,
     misconceptions=(
@@ -603,11 +582,6 @@ def _seen(model: nn.Sequential, size: Pair) -> tuple[Pair, int]:
     return (height, width), stride
 
 
-def _drive_network(answer: Callable[..., Any], case: Case) -> Any:
-    """Build the classifier, hand it over, run what comes back on a scene larger than a window."""
-    return _convert_and_run(answer, network_of(case["model"], case["seed"]), case, case["scene"])
-
-
 class _OnEveryWindow(nn.Module):
     """A classifier on every window by itself: what the convolutionalized network must equal."""
 
@@ -664,7 +638,7 @@ CONVOLUTIONALIZE = Exercise(
     reference=convolutionalize,
     oracle=lambda model, channels, size: _OnEveryWindow(model, *_seen(model, size)),
     cases=_classifier_and_scene,
-    drive=_drive_network,
+    drive=drivers.convert_network,
     compare=same_scores,
     runs=16,
     misconceptions=(
@@ -764,35 +738,6 @@ def _scene_and_stride(draw: Draw) -> Case:
     }
 
 
-_network_to_call = lru_cache(64)(network_of)
-"""Answers call this network and do not get hold of it: it is built once for the answer, the truth and the mistakes."""
-
-
-class TooManyPassesError(RuntimeError):
-    """A network was shown more images than an exercise allows."""
-
-
-class _Counted:
-    """A network that sees so many images and no more."""
-
-    def __init__(self, network: nn.Module, most: int) -> None:
-        self.network, self.most, self.seen = network, most, 0
-
-    def __call__(self, images: Tensor) -> Tensor:
-        self.seen += len(images)
-        if self.seen > self.most:
-            raise TooManyPassesError(f"the network was shown {self.seen} images; {self.most} are allowed here")
-        return self.network(images)
-
-
-def _drive_stitch(answer: Callable[..., Any], case: Case) -> Any:
-    """Build a network with this window and stride, and hand it over."""
-    window, stride, image = case["window"], case["stride"], case["image"]
-    network = _Counted(_network_to_call(case["network"], case["seed"]), (stride**2 + 3) * len(image))
-    with torch.no_grad():
-        return answer(network, image, window, stride)
-
-
 def _repeated(network: Callable[[Tensor], Tensor], image: Tensor, window: int, stride: int) -> Tensor:
     height, width = image.shape[2] - window + 1, image.shape[3] - window + 1
     coarse = network(image).repeat_interleave(stride, 2).repeat_interleave(stride, 3)
@@ -867,7 +812,7 @@ SHIFT_AND_STITCH = Exercise(
             "seed": 0,
         },
     ),
-    drive=_drive_stitch,
+    drive=drivers.stitch,
     runs=16,
     misconceptions=(
         Misconception(
