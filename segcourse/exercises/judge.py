@@ -6,6 +6,7 @@ The same function serves the notebook and the grader; only `run`, the way an ans
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ CHECK_SECONDS = 1.0
 """After this CPU time, which a busy machine does not lengthen, no further case is begun once LEAST_CASES were run."""
 LEAST_CASES = 12
 SHRINK_SECONDS = 0.7
+STUCK = ("timeout", "ended")
+"""The kinds of result after which an answer is run no more: it did not end, or took its process with it."""
 
 
 class Outcome(StrEnum):
@@ -63,12 +66,27 @@ class Verdict:
         return self.exercise.points if self.outcome is Outcome.CORRECT else 0
 
 
+class Key:
+    """Cases, and what the course's own implementations make of them: each is computed once, when it is needed."""
+
+    def __init__(self, exercise: Exercise, cases: list[Case]) -> None:
+        self.exercise, self.cases = exercise, cases
+        self._known: dict[tuple[Callable[..., Any], int], Ran] = {}
+
+    def of(self, implementation: Callable[..., Any], index: int) -> Ran:
+        """Return what an implementation makes of the case with this index."""
+        if (implementation, index) not in self._known:
+            self._known[implementation, index] = truth(self.exercise, implementation, self.cases[index])
+        return self._known[implementation, index]
+
+
 def judge(
     exercise: Exercise,
     run: Callable[[Case], Ran],
     seed: int | None = None,
     *,
-    cases: list[Case] | None = None,
+    key: Key | None = None,
+    hurry: bool = True,
 ) -> Verdict:
     """Run an answer on the exercise's cases and decide.
 
@@ -76,13 +94,16 @@ def judge(
         exercise: what was asked.
         run: runs the answer on one case, in this process or in another.
         seed: determines the cases; None takes fresh ones.
-        cases: the cases to use instead of drawing them.
+        key: the cases to use instead of drawing them.
+        hurry: whether a slow answer is run on fewer cases, and the search for a small failing case ends after a while,
+            as it should while a student waits. Without hurry a seed determines the verdict.
 
     Returns:
         The verdict. It is *not attempted* while the answer still returns the dots of the starter.
     """
     seed = random.randrange(2**32) if seed is None else seed
-    cases = exercise.draw_cases(seed) if cases is None else cases
+    key = key or Key(exercise, exercise.draw_cases(seed))
+    cases = key.cases
     began = time.process_time()
     results: list[Ran] = []
     for case in cases:
@@ -90,22 +111,22 @@ def judge(
         if is_starter(ran):
             return Verdict(exercise, Outcome.NOT_ATTEMPTED)
         results.append(measured(exercise, case, ran))
-        stuck = results[-1].kind == "timeout"
-        if stuck or (len(results) >= LEAST_CASES and time.process_time() - began > CHECK_SECONDS):
+        stuck = results[-1].kind in STUCK
+        if stuck or (hurry and len(results) >= LEAST_CASES and time.process_time() - began > CHECK_SECONDS):
             break
     cases = cases[: len(results)]
-    truths = [truth(exercise, exercise.reference, case) for case in cases]
+    truths = [key.of(exercise.reference, index) for index in range(len(cases))]
     mismatches = [mismatch_of(exercise, t, r) for t, r in zip(truths, results)]
     failed = [i for i, m in enumerate(mismatches) if m]
     printed = next((r.printed for r in results if r.printed), "")
     warned = next((r.warned for r in results if r.warned), "")
     if not failed:
         return Verdict(exercise, Outcome.CORRECT, len(cases), printed=printed, warned=warned)
-    misconception = diagnose(exercise, cases, truths, results, mismatches)
+    misconception = diagnose(key, truths, results, mismatches)
     first = failed[0]
     failure = Failure(cases[first], results[first], mismatches[first] or Mismatch(""))
-    if results[first].kind != "timeout":
-        failure = smallest_failure(exercise, run, failure, misconception, seed)
+    if not any(result.kind in STUCK for result in results):
+        failure = smallest_failure(exercise, run, failure, misconception, seed, SHRINK_SECONDS if hurry else math.inf)
     return Verdict(exercise, Outcome.NOT_YET, len(cases), len(failed), misconception, failure, printed, warned)
 
 
@@ -163,18 +184,17 @@ def alike(a: Ran, b: Ran) -> bool:
 
 
 def diagnose(
-    exercise: Exercise,
-    cases: list[Case],
+    key: Key,
     truths: list[Ran],
     results: list[Ran],
     mismatches: list[Mismatch | None],
 ) -> Misconception | None:
     """Name the mistake: the first misconception that does what the answer does wherever either goes wrong."""
-    for misconception in exercise.misconceptions:
+    for misconception in key.exercise.misconceptions:
         told_apart = False
-        for case, expected, result, mismatch in zip(cases, truths, results, mismatches):
-            wrong = truth(exercise, misconception.wrong, case)
-            tells = mismatch_of(exercise, expected, wrong) is not None
+        for index, (expected, result, mismatch) in enumerate(zip(truths, results, mismatches)):
+            wrong = key.of(misconception.wrong, index)
+            tells = mismatch_of(key.exercise, expected, wrong) is not None
             if (tells or mismatch) and not alike(wrong, result):
                 break
             told_apart |= tells
@@ -211,6 +231,7 @@ def smallest_failure(
     known: Failure,
     misconception: Misconception | None,
     seed: int,
+    seconds: float,
 ) -> Failure:
     """Shrink: let hypothesis look for the simplest case that fails (and shows the named mistake, if one is named)."""
     import hypothesis
@@ -237,13 +258,15 @@ def smallest_failure(
     def fails(case: Case) -> bool:
         nonlocal deadline
         now = time.monotonic()
-        deadline = deadline or now + SHRINK_SECONDS  # from the first case on: hypothesis itself is slow to begin
+        deadline = deadline or now + seconds  # from the first case on: hypothesis itself is slow to begin
         if now > deadline:
             raise _TimeUp
         expected = truth(exercise, exercise.reference, case)
         result = measured(exercise, case, run(case))
         mismatch = mismatch_of(exercise, expected, result)
-        if mismatch is None or result.kind == "timeout":
+        if result.kind in STUCK:
+            raise _TimeUp
+        if mismatch is None:
             return False
         if misconception and not alike(truth(exercise, misconception.wrong, case), result):
             return False
