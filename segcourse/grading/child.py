@@ -1,0 +1,171 @@
+"""What runs in the locked process: a stranger's definitions, and one call after another of their functions.
+
+Nothing here decides anything. The judge sends the pieces of a program and inputs; back go plain values (`plain`).
+Neither the right answers nor what makes an answer right is in this process: not in its memory, and not in a file that
+it can open.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import linecache
+import os
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from segcourse.exercises.guard import Ran, run_once
+from segcourse.grading import plain
+from segcourse.grading.sandbox import Isolation, Limits, lock_in
+
+DRIVERS = "segcourse.exercises.drivers"
+WORDS = 500
+"""How many characters of an exception's or a warning's words are passed on."""
+
+
+class Unavailable:
+    """Stands for a part of the course's package that is not here: it can be imported and not be used."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, name: str) -> Unavailable:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Unavailable(f"{self._name}.{name}")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Say that it is not here."""
+        raise NameError(f"{self._name} is not there when answers are graded: an answer works without it")
+
+
+class _Course(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Makes every module of the course that is not loaded yet an empty one, but for the names that answers may use."""
+
+    def __init__(self, given: dict[str, Any]) -> None:
+        self.given = given
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """Answer for every module of the course."""
+        if name.split(".")[0] != "segcourse":
+            return None
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def exec_module(self, module: types.ModuleType) -> None:
+        """Fill a module with nothing, which has every name all the same."""
+
+        def attribute(name: str) -> Any:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return self.given.get(name) or Unavailable(f"{module.__name__}.{name}")
+
+        module.__getattr__ = attribute  # type: ignore[method-assign]
+
+
+def serve(descriptor: int) -> None:
+    """Do what the judge asks through this descriptor until it closes; called in a process of its own."""
+    begin = plain.receive(descriptor)
+    given, own = {}, set(sys.modules)
+    for name in begin["given"]:
+        module, _, attribute = name.rpartition(".")
+        given[attribute] = getattr(importlib.import_module(module), attribute)
+    for name in [name for name in sys.modules if name.startswith("segcourse.") and name not in own]:
+        del sys.modules[name]
+    sys.meta_path.insert(0, _Course(given))
+    lock_in(Isolation(**begin["isolation"]), Limits(**begin["limits"]), begin["readable"])
+    space: dict[str, Any] = {"__name__": "__main__", "__builtins__": __builtins__}
+    plain.send(descriptor, {"problems": run_pieces(begin["pieces"], space)})
+    while True:
+        asked = plain.receive(descriptor)
+        reply = {"number": asked["number"], "ran": answers(asked, space)}
+        try:
+            plain.send(descriptor, reply)
+        except plain.TooLargeError as error:
+            plain.send(descriptor, reply | {"ran": [too_large(error)]})
+
+
+def run_pieces(pieces: list[dict[str, Any]], space: dict[str, Any]) -> list[dict[str, Any]]:
+    """Run pieces of a program in order; return what went wrong, and go on after it."""
+    problems = []
+    for piece in pieces:
+        name = f"<cell {piece['cell']}>"
+        source = "\n" * (piece["line"] - 1) + piece["source"]
+        lines = linecache.cache[name][2] if name in linecache.cache else []  # type: ignore[misc]
+        own = source.splitlines(keepends=True)
+        lines = [*lines, *[""] * max(0, len(own) - len(lines))]
+        lines[piece["line"] - 1 : len(own)] = own[piece["line"] - 1 :]
+        linecache.cache[name] = (len(source), None, lines, name)
+        try:
+            exec(compile(source, name, "exec"), space)
+        except BaseException as error:
+            words = str(error).split("\n")[0][:WORDS]
+            problems.append({"cell": piece["cell"], "says": f"{type(error).__name__}: {words}"})
+    return problems
+
+
+def answers(asked: dict[str, Any], space: dict[str, Any]) -> list[dict[str, Any]]:
+    """Call a function of theirs through its driver on one input after another, until one takes too long."""
+    module, _, name = asked["driver"].rpartition(".")
+    drive: Callable[..., Any] = getattr(sys.modules[module], name)
+    if asked["name"] not in space:
+        return [{"problem": f"there is no {asked['name']} once your cells have run.", "kind": "NameError"}]
+    replies: list[dict[str, Any]] = []
+    for case in asked["cases"]:
+        replies.append(as_plain(run_once(space[asked["name"]], plain.decode(case), drive, asked["seconds"])))
+        if replies[-1].get("kind") == "timeout":
+            break
+    return replies
+
+
+def as_plain(ran: Ran) -> dict[str, Any]:
+    """Return a `Ran` as plain data, its words cut to what is passed on."""
+    try:
+        value = plain.encode(ran.value)
+    except plain.TooLargeError as error:
+        return too_large(error)
+    except BaseException as error:  # a value of theirs can do anything when it is looked at
+        return {"problem": f"what it returned cannot be read: {type(error).__name__}.", "kind": "unreadable"}
+    return {
+        "value": value,
+        "problem": ran.problem and ran.problem[: 2 * WORDS],
+        "kind": ran.kind[:100],
+        "message": ran.message[:WORDS],
+        "printed": ran.printed[:WORDS],
+        "warned": ran.warned[:WORDS],
+    }
+
+
+def too_large(error: plain.TooLargeError) -> dict[str, Any]:
+    """Say that a value is too large to be passed on."""
+    return {"problem": f"what it returned is too large: {error}", "kind": "too large"}
+
+
+def as_ran(reply: Any) -> Ran:
+    """Return what came back as a `Ran`; used by the judge, which believes none of it.
+
+    Raises:
+        plain.ForgedError: if it is not of the form that `as_plain` gives it.
+    """
+    if type(reply) is not dict:
+        raise plain.ForgedError("not a reply")
+    texts = {name: reply.get(name, "") for name in ("kind", "message", "printed", "warned")}
+    problem = reply.get("problem")
+    if any(type(text) is not str or len(text) > WORDS for text in texts.values()):
+        raise plain.ForgedError("a text that is none")
+    if problem is not None and (type(problem) is not str or len(problem) > 2 * WORDS):
+        raise plain.ForgedError("a problem that is no text")
+    clean = {name: plain.decode(text) for name, text in texts.items()}
+    return Ran(value=plain.decode(reply.get("value")), problem=problem and plain.decode(problem), **clean)
+
+
+def silence() -> None:
+    """Turn what is printed and read into nothing, below Python too."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
