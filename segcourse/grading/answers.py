@@ -1,0 +1,393 @@
+"""Finds a student's functions by their names and slices the program that they need out of a notebook.
+
+Of all the top-level statements of a notebook, those are taken that bind the names asked for, those that bind the names
+these use, and so on; and those that change such a name's value (`table[0] = 1`, `cache.update(...)`, `f.calls = 0`).
+Checks, prints, trainings and patches of libraries are left behind. (Weiser, "Program slicing", 1981; here by name only,
+without the order of assignments, which errs on the side of taking too much.)
+
+Nothing is run: the text is parsed (`ast`), and Python's own symbol tables (`symtable`) tell which names are free.
+Python's parser can be made to need much time and memory, so a cell's size and a notebook's are limited.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import difflib
+import re
+import symtable
+import textwrap
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from segcourse.grading.reading import Cell, Notes
+
+MAX_CELL = 100_000
+"""A longer code cell is not parsed: an f-string of a megabyte takes Python 3.11 two minutes."""
+MAX_CODE = 1_000_000
+"""So many characters of code are parsed in a notebook; cells after that are left out."""
+MAX_BROKEN_CELL, MAX_PARTS = 20_000, 200
+"""Of what length, and into how many parts, a cell is cut that Python cannot read as a whole."""
+
+BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__", "__file__", "__builtins__", "__annotations__"}
+PYTHON_MAGICS = re.compile(r"%%(time|timeit|capture|prun|memit)\b")
+MAGIC = re.compile(
+    r"^([ \t]*)(?:(%time[ \t]+(?=\S))|(?:%{1,2}[A-Za-z_]|[!?]|[\w.]+\?+[ \t]*$|\w+[ \t]*=[ \t]*[!%]).*)", re.M
+)
+LONG_IMPORT = re.compile(
+    r"\b(?:from|import)(?:[\w.\t ]|\\\n){2000}"
+)  # Python needs quadratic memory for `import a.a.a`
+NEW_PART = re.compile(r"^(?![ \t\n#)\]}]|(?:else|elif|except|finally)\b)", re.M)
+DEFINES = re.compile(r"^[ \t>]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.M)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A top-level statement to run, in the student's own words."""
+
+    cell: int
+    line: int
+    """Of the cell, from 1: where `source` begins."""
+    source: str
+
+
+@dataclass(frozen=True)
+class Program:
+    """What of a notebook is to be run, and what was found."""
+
+    pieces: tuple[Piece, ...]
+    """In the order of the notebook."""
+    found: dict[str, int]
+    """The answers, each with the number of its cell."""
+    missing: tuple[str, ...]
+    """Names that the notebook does not define."""
+    not_attempted: tuple[str, ...]
+    """Names that are still the starter's."""
+    notes: tuple[str, ...]
+
+
+@dataclass
+class Statement:
+    """A top-level statement and what it has to do with names."""
+
+    piece: Piece
+    binds: set[str] = field(default_factory=set)
+    imports: set[str] = field(default_factory=set)
+    """Those of `binds` that are imported."""
+    deletes: set[str] = field(default_factory=set)
+    uses: set[str] = field(default_factory=set)
+    """Global names that it or a function in it reads."""
+    changes: set[str] = field(default_factory=set)
+    """Names whose value it changes, without binding them."""
+    calls: set[str] = field(default_factory=set)
+    """Functions that it calls by name, as a statement or for the value of an assignment."""
+    sets_global: set[str] = field(default_factory=set)
+    """Names that the functions in it declare global and bind."""
+    inner: set[str] = field(default_factory=set)
+    """The functions and classes defined inside it, and names of class bodies."""
+    star: bool = False
+    """Whether it is an import of everything."""
+    shape: str | None = None
+    """The syntax tree of a function or class, without docstrings: equal for equal code."""
+
+
+def find_answers(cells: Sequence[Cell], names: Sequence[str], starters: Mapping[str, str]) -> Program:
+    """Find the answers in a notebook's cells, and the program that they need.
+
+    Args:
+        cells: the notebook's cells.
+        names: the functions asked for.
+        starters: for each name, the source of the cell as it was released; names without one count as attempted.
+
+    Returns:
+        The program. Whatever the cells hold, no exception is raised.
+    """
+    notes = Notes()
+    statements = list(statements_of(cells, notes))
+    released = {name: shape_in(source, name) for name, source in starters.items()}
+    found: dict[str, int] = {}
+    not_attempted: list[str] = []
+    missing: list[str] = []
+    unwanted: set[int] = set()
+    for name in names:
+        places = [i for i, s in enumerate(statements) if name in s.binds and name not in s.deletes]
+        written = [i for i in places if statements[i].shape is None or statements[i].shape != released.get(name)]
+        if written:
+            found[name] = statements[written[-1]].piece.cell
+            unwanted |= set(places) - set(written)
+            note_several(name, [statements[i] for i in written], len(places) > len(written), notes)
+        else:
+            (not_attempted if places else missing).append(name)
+            notes_on_lost(name, cells, statements, bool(places), notes)
+    kept = [s for i, s in enumerate(statements) if i not in unwanted]
+    chosen = slice_of(kept, found, notes)
+    pieces = tuple(s.piece for s in chosen)
+    return Program(pieces, found, tuple(missing), tuple(not_attempted), notes.all())
+
+
+def starters_of(cells: Iterable[Cell], names: Iterable[str]) -> dict[str, str]:
+    """Return for each name the released cell that defines it, from the cells of the lesson as it was released."""
+    defined = {name: cell.source for cell in cells if cell.kind == "code" for name in DEFINES.findall(cell.source)}
+    return {name: defined[name] for name in names if name in defined}
+
+
+# --- which statements are needed -----------------------------------------------------------------------------
+
+
+def slice_of(statements: list[Statement], wanted: Iterable[str], notes: Notes) -> list[Statement]:
+    """Return the statements that bind the wanted names or what they need, in order."""
+    binders: dict[str, list[int]] = defaultdict(list)
+    changers: dict[str, list[int]] = defaultdict(list)
+    imported = set().union(*(s.imports for s in statements))
+    set_by: dict[str, set[str]] = defaultdict(set)  # function -> the globals that it binds
+    for s in statements:
+        for name in s.binds if s.sets_global else ():
+            set_by[name] |= s.sets_global
+    for i, s in enumerate(statements):
+        for name in s.binds:
+            binders[name].append(i)
+        for name in s.changes.union(*(set_by[called] for called in s.calls)) - imported:
+            changers[name].append(i)
+    set_somewhere = set().union(*set_by.values())
+
+    taken: set[int] = set()
+    todo, seen = list(wanted), set(wanted)
+    unknown: dict[str, int] = {}  # name -> cell where it is used
+    while todo:
+        name = todo.pop()
+        for i in binders[name] + changers[name]:
+            s = statements[i]
+            # A `del` matters only where it gives a builtin back; else it could but take something from an answer.
+            if i in taken or (name in s.deletes and name not in BUILTINS):
+                continue
+            taken.add(i)
+            for used in sorted(s.uses - seen):
+                seen.add(used)
+                todo.append(used)
+                if used not in binders and used not in BUILTINS | set_somewhere | s.inner:
+                    unknown[used] = s.piece.cell
+    stars = {i for i, s in enumerate(statements) if s.star} if unknown else set()
+    for name, cell in unknown.items() if not stars else ():
+        notes.add(f"What stands in cell {cell} uses `{name}`, which no cell of the notebook defines.")
+    return [statements[i] for i in sorted(taken | stars)]
+
+
+def note_several(name: str, written: list[Statement], starter_too: bool, notes: Notes) -> None:
+    """Note when an answer is defined more than once."""
+    places = [str(s.piece.cell) for s in written]
+    if len({s.shape or s.piece.source for s in written}) > 1:
+        where = ", ".join(places[:-1][:5])
+        notes.add(
+            f"`{name}` is defined more than once (cells {where} and {places[-1]}); that in cell {places[-1]} counts."
+        )
+    if starter_too:
+        notes.add(
+            f"`{name}` stands in the notebook as the untouched starter too; the answer in cell {places[-1]} counts."
+        )
+
+
+def notes_on_lost(name: str, cells: Sequence[Cell], statements: list[Statement], starter: bool, notes: Notes) -> None:
+    """Note where an answer that was not found may be."""
+    what = f"`{name}` is still the starter" if starter else f"There is no function called `{name}`"
+    for cell in cells:
+        if cell.kind != "code" and name in DEFINES.findall(cell.source[:MAX_CELL]):
+            notes.add(f"{what}; cell {cell.number} is a {cell.kind} cell that holds one. Make it a code cell.")
+            return
+    inside = next((s for s in statements if name in s.inner), None)
+    if inside:
+        notes.add(f"{what}; in cell {inside.piece.cell} there is one inside of something else. Move it to the margin.")
+        return
+    if not starter:
+        near = {n.lower().replace("_", ""): (n, s.piece.cell) for s in statements for n in sorted(s.binds - s.imports)}
+        known = [n for n in near if len(n) < 80][:2000]
+        close = difflib.get_close_matches(name.lower().replace("_", ""), known, 1, 0.8)
+        notes.add(what + ("; there is `{}` in cell {}.".format(*near[close[0]]) if close else "."))
+
+
+# --- what a statement has to do with names -------------------------------------------------------------------
+
+
+def statements_of(cells: Iterable[Cell], notes: Notes) -> Iterator[Statement]:
+    """Yield the top-level statements of the code cells that Python can read; note what it cannot."""
+    left = MAX_CODE
+    for cell in cells:
+        if cell.kind != "code":
+            continue
+        left -= len(cell.source)
+        if len(cell.source) > MAX_CELL or left < 0:
+            notes.add(
+                f"Cell {cell.number} is too long and was left out: {MAX_CELL:,} characters of code are read in a cell, "
+                f"{MAX_CODE:,} in all."
+            )
+            continue
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Python's remarks on the student's style
+            for text, tree, line in readable(cell, notes):
+                for node, piece in zip(tree.body, pieces_of(text, tree, cell.number, line)):
+                    try:
+                        yield analyse(node, piece)
+                    except Exception as error:  # what Python says of hostile text is not a closed list
+                        notes.add(f"Cell {cell.number} cannot be read by Python: {reason(error, piece.line)}.")
+
+
+def analyse(node: ast.stmt, piece: Piece) -> Statement:
+    """Tell which names a top-level statement binds, uses and changes."""
+    s = Statement(piece)
+    top = symtable.symtable(piece.source, "cell", "exec")
+    for symbol in top.get_symbols():
+        name = symbol.get_name()
+        if symbol.is_imported():
+            s.imports.add(name)
+        if symbol.is_imported() or symbol.is_assigned():
+            s.binds.add(name)
+        if symbol.is_referenced():
+            s.uses.add(name)
+    tables = list(top.get_children())
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        s.inner.add(table.get_name())
+        for symbol in table.get_symbols():
+            if symbol.is_global():
+                s.uses.add(symbol.get_name())
+            elif table.get_type() == "class" and symbol.is_referenced():
+                s.uses.add(symbol.get_name())  # `kernel = kernel` in a class body reads a global
+                s.inner.add(symbol.get_name())
+            if symbol.is_declared_global() and symbol.is_assigned():
+                s.sets_global.add(symbol.get_name())
+    s.inner -= s.binds
+    for part in outside_functions(node):
+        look_for_changes(part, s)
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        s.shape = shape_of(node)
+    return s
+
+
+def look_for_changes(part: ast.AST, s: Statement) -> None:
+    """Enter into `s` what a part of it changes, deletes or calls."""
+    match part:
+        case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+            s.changes |= root_of(part)
+        case ast.Name(id=name, ctx=ast.Del()):
+            s.deletes.add(name)
+        case ast.AugAssign(target=ast.Name(id=name)):
+            s.uses.add(name)
+        case ast.Expr(value=ast.Call(func=ast.Attribute() as method)):
+            s.changes |= root_of(method)
+        case ast.Expr(value=ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[first, *_])):
+            s.changes |= root_of(first)
+        case ast.Expr(value=ast.Call(func=ast.Name(id=name))) | ast.Assign(value=ast.Call(func=ast.Name(id=name))):
+            s.calls.add(name)
+        case ast.ImportFrom(names=[ast.alias(name="*")]):
+            s.star = True
+
+
+def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield the node and its parts that run when it runs: not those inside functions and classes."""
+    todo = [node]
+    while todo:
+        part = todo.pop()
+        if not isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)):
+            yield part
+            todo += ast.iter_child_nodes(part)
+
+
+def root_of(node: ast.AST) -> set[str]:
+    """Return the name that `name.a[0].method(...).b` begins with; empty if it begins otherwise."""
+    while not isinstance(node, ast.Name):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            node = node.func
+        elif isinstance(node, (ast.Attribute, ast.Subscript)):
+            node = node.value
+        else:
+            return set()
+    return {node.id}
+
+
+def shape_of(node: ast.AST) -> str:
+    """Return the syntax tree as text, docstrings left out."""
+    for part in ast.walk(node):
+        if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(part, False):
+            part.body = part.body[1:]
+    return ast.dump(node)
+
+
+def shape_in(source: str, name: str) -> str | None:
+    """Return the shape of the last function or class of this name in a cell's source."""
+    found = [s for s in statements_of([Cell(0, "code", source)], Notes()) if name in s.binds and s.shape]
+    return found[-1].shape if found else None
+
+
+# --- a cell's text -------------------------------------------------------------------------------------------
+
+
+def readable(cell: Cell, notes: Notes) -> Iterator[tuple[str, ast.Module, int]]:
+    """Yield (text, tree, first line) of what Python can read of a cell: all of it, or parts."""
+    source = cell.source
+    while source.lstrip().startswith("%%"):
+        if not PYTHON_MAGICS.match(source.lstrip()):
+            return  # another language
+        source = re.sub(r"%%.*", "", source, count=1)
+    without_magics = MAGIC.sub(lambda found: found[1] + ("" if found[2] else "pass"), source)
+    for text in dict.fromkeys((source, without_magics, textwrap.dedent(without_magics))):
+        tree, why = parse(text)
+        if tree:
+            yield text, tree, 1
+            return
+    parts = [(text, tree, line) for text, tree, line in readable_parts(without_magics) if tree.body]
+    taken = "; what can be read of it was taken" if parts else ""
+    notes.add(f"Cell {cell.number} cannot be read by Python: {why}{taken}.")
+    yield from parts
+
+
+def parse(text: str) -> tuple[ast.Module | None, str]:
+    """Return the syntax tree, or None and the reason."""
+    if LONG_IMPORT.search(text):
+        return None, "an import of absurd length"
+    try:
+        return ast.parse(text), ""
+    except Exception as error:  # SyntaxError, ValueError, RecursionError, MemoryError; the list is not closed
+        return None, reason(error)
+
+
+def reason(error: Exception, first: int = 1) -> str:
+    """Say why Python cannot read something whose first line is line `first` of the cell."""
+    if isinstance(error, SyntaxError):
+        return f"line {(error.lineno or 1) + first - 1}: {error.msg}"
+    return "it is too large or nested too deeply" if isinstance(error, (RecursionError, MemoryError)) else str(error)
+
+
+def readable_parts(source: str) -> Iterator[tuple[str, ast.Module, int]]:
+    """Cut a cell that Python cannot read before each line at the margin; yield the parts that it can read."""
+    starts = [found.start() for found in NEW_PART.finditer(source)]
+    if len(starts) > MAX_PARTS or len(source) > MAX_BROKEN_CELL:
+        return
+    pending, line = "", 1
+    for start, end in zip(starts, [*starts[1:], len(source)]):
+        part, here = source[start:end], source.count("\n", 0, start) + 1
+        for text, first in ((pending + part, line if pending else here), (part, here)):
+            tree, _ = parse(text)
+            if tree:
+                yield text, tree, first
+                pending = ""
+                break
+        else:
+            pending, line = pending + part, line if pending else here
+
+
+def pieces_of(text: str, tree: ast.Module, cell: int, first: int) -> Iterator[Piece]:
+    """Yield each top-level statement's own text, decorators included."""
+    lines = text.encode().split(b"\n")  # columns of syntax trees count bytes
+    for node in tree.body:
+        line, column = node.lineno, node.col_offset
+        decorators = getattr(node, "decorator_list", [])
+        if decorators:
+            line, column = decorators[0].lineno, 0
+            while not lines[line - 1].lstrip().startswith(b"@"):  # `@(` may stand on a line of its own
+                line -= 1
+        own = lines[line - 1 : node.end_lineno]
+        own[-1] = own[-1][: node.end_col_offset]
+        own[0] = own[0][column:]
+        yield Piece(cell, line + first - 1, b"\n".join(own).decode())
