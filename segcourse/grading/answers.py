@@ -2,8 +2,8 @@
 
 Of all the top-level statements of a notebook, those are taken that bind the names asked for, those that bind the names
 these use, and so on; and those that change such a name's value (`table[0] = 1`, `cache.update(...)`, `f.calls = 0`).
-Checks, prints, trainings and patches of libraries are left behind. (Weiser, "Program slicing", 1981; here by name only,
-without the order of assignments, which errs on the side of taking too much.)
+Checks, prints, trainings and patches of libraries are left behind, and what stands after the answer's check. (Weiser,
+"Program slicing", 1981; here by name only: all statements that bind a name are taken, which errs on the safe side.)
 
 Nothing is run: the text is parsed (`ast`), and Python's own symbol tables (`symtable`) tell which names are free.
 Python's parser can be made to need much time and memory, so a cell's size and a notebook's are limited.
@@ -58,7 +58,7 @@ class Program:
     """What of a notebook is to be run, and what was found."""
 
     pieces: tuple[Piece, ...]
-    """In the order of the notebook."""
+    """What the answers need that can be run together, in the order of the notebook."""
     found: dict[str, int]
     """The answers, each with the number of its cell."""
     missing: tuple[str, ...]
@@ -66,6 +66,13 @@ class Program:
     not_attempted: tuple[str, ...]
     """Names that are still the starter's."""
     notes: tuple[str, ...]
+    alone: dict[str, tuple[Piece, ...]]
+    """For each answer found, the pieces that it needs itself."""
+    apart: frozenset[str]
+    """Answers that cannot share names with the others (two helpers of one name, say): what they need is not among
+    `pieces`, and `alone` is to be run for each of them, in a fresh namespace. Mostly empty."""
+    shapes: dict[str, str]
+    """For each answer found, a text that blanks, comments and docstrings do not change."""
 
 
 @dataclass
@@ -83,14 +90,16 @@ class Statement:
     """Names whose value it changes, without binding them."""
     calls: set[str] = field(default_factory=set)
     """Functions that it calls by name, as a statement or for the value of an assignment."""
+    methods: set[str] = field(default_factory=set)
+    """What it calls as a method, as a statement: `check.fuse(fuse)` calls `fuse`."""
     sets_global: set[str] = field(default_factory=set)
     """Names that the functions in it declare global and bind."""
     inner: set[str] = field(default_factory=set)
     """The functions and classes defined inside it, and names of class bodies."""
     star: bool = False
     """Whether it is an import of everything."""
-    shape: str | None = None
-    """The syntax tree of a function or class, without docstrings: equal for equal code."""
+    shape: str = ""
+    """The syntax tree without docstrings, as text: equal for equal code."""
 
 
 def find_answers(cells: Sequence[Cell], names: Sequence[str], starters: Mapping[str, str]) -> Program:
@@ -108,23 +117,35 @@ def find_answers(cells: Sequence[Cell], names: Sequence[str], starters: Mapping[
     statements = list(statements_of(cells, notes))
     released = {name: shape_in(source, name) for name, source in starters.items()}
     found: dict[str, int] = {}
+    shapes: dict[str, str] = {}
     not_attempted: list[str] = []
     missing: list[str] = []
     unwanted: set[int] = set()
     for name in names:
         places = [i for i, s in enumerate(statements) if name in s.binds and name not in s.deletes]
-        written = [i for i in places if statements[i].shape is None or statements[i].shape != released.get(name)]
+        written = [i for i in places if statements[i].shape != released.get(name)]
         if written:
             found[name] = statements[written[-1]].piece.cell
+            shapes[name] = statements[written[-1]].shape
             unwanted |= set(places) - set(written)
             note_several(name, [statements[i] for i in written], len(places) > len(written), notes)
         else:
             (not_attempted if places else missing).append(name)
             notes_on_lost(name, cells, statements, bool(places), notes)
     kept = [s for i, s in enumerate(statements) if i not in unwanted]
-    chosen = slice_of(kept, found, notes)
-    pieces = tuple(s.piece for s in chosen)
-    return Program(pieces, found, tuple(missing), tuple(not_attempted), notes.all())
+    slicer = Slicer(kept)
+    needs = {name: slicer.needed(name, notes) for name in found}
+    common, apart = together(kept, needs)
+    for name in sorted(apart):
+        notes.add(f"`{name}` needs a name that other cells give other values; it was run by itself.")
+
+    def pieces(chosen: Iterable[int]) -> tuple[Piece, ...]:
+        return tuple(kept[i].piece for i in sorted(chosen))
+
+    alone = {name: pieces(own) for name, (own, _) in needs.items()}
+    return Program(
+        pieces(common), found, tuple(missing), tuple(not_attempted), notes.all(), alone, frozenset(apart), shapes
+    )
 
 
 def starters_of(cells: Iterable[Cell], names: Iterable[str]) -> dict[str, str]:
@@ -136,48 +157,89 @@ def starters_of(cells: Iterable[Cell], names: Iterable[str]) -> dict[str, str]:
 # --- which statements are needed -----------------------------------------------------------------------------
 
 
-def slice_of(statements: list[Statement], wanted: Iterable[str], notes: Notes) -> list[Statement]:
-    """Return the statements that bind the wanted names or what they need, in order."""
-    binders: dict[str, list[int]] = defaultdict(list)
-    changers: dict[str, list[int]] = defaultdict(list)
-    imported = set().union(*(s.imports for s in statements))
-    set_by: dict[str, set[str]] = defaultdict(set)  # function -> the globals that it binds
-    for s in statements:
-        for name in s.binds if s.sets_global else ():
-            set_by[name] |= s.sets_global
-    for i, s in enumerate(statements):
-        for name in s.binds:
-            binders[name].append(i)
-        for name in s.changes.union(*(set_by[called] for called in s.calls)) - imported:
-            changers[name].append(i)
-    set_somewhere = set().union(*set_by.values())
+class Slicer:
+    """Picks from a notebook's statements those that an answer needs."""
 
-    taken: set[int] = set()
-    todo, seen = list(wanted), set(wanted)
-    unknown: dict[str, int] = {}  # name -> cell where it is used
-    while todo:
-        name = todo.pop()
-        for i in binders[name] + changers[name]:
-            s = statements[i]
-            # A `del` matters only where it gives a builtin back; else it could but take something from an answer.
-            if i in taken or (name in s.deletes and name not in BUILTINS):
-                continue
-            taken.add(i)
-            for used in sorted(s.uses - seen):
-                seen.add(used)
-                todo.append(used)
-                if used not in binders and used not in BUILTINS | set_somewhere | s.inner:
-                    unknown[used] = s.piece.cell
-    stars = {i for i, s in enumerate(statements) if s.star} if unknown else set()
-    for name, cell in unknown.items() if not stars else ():
-        notes.add(f"What stands in cell {cell} uses `{name}`, which no cell of the notebook defines.")
-    return [statements[i] for i in sorted(taken | stars)]
+    def __init__(self, statements: list[Statement]) -> None:
+        self.statements = statements
+        self.imported = {name for s in statements for name in s.imports}
+        self.binders: dict[str, list[int]] = defaultdict(list)
+        self.changers: dict[str, list[int]] = defaultdict(list)
+        set_by: dict[str, set[str]] = defaultdict(set)  # function -> the globals that it binds when it is called
+        for s in statements:
+            for name in s.binds if s.sets_global else ():
+                set_by[name] |= s.sets_global
+        for i, s in enumerate(statements):
+            for name in s.binds:
+                self.binders[name].append(i)
+            for name in s.changes.union(*(set_by[called] for called in s.calls)) - self.imported:
+                self.changers[name].append(i)
+        self.known = BUILTINS.union(self.binders, *set_by.values())
+
+    def horizon(self, name: str) -> int:
+        """Return the statement up to which an answer sees the notebook: the last check of it, else the last of all.
+
+        In the notebook it was checked there. What later cells bind again was no part of it.
+        """
+        checks = [i for i, s in enumerate(self.statements) if name in s.methods]
+        last = checks[-1] if checks else -1
+        return last if last > self.binders[name][-1] else len(self.statements)
+
+    def bound_by(self, name: str, last: int) -> list[int]:
+        """Return the statements that give a name its value, those up to `last` if there are any.
+
+        A `del` counts only where it gives a builtin back; else it could but take something from an answer.
+        """
+        binders = [i for i in self.binders[name] if name not in self.statements[i].deletes or name in BUILTINS]
+        if any(i <= last for i in binders):
+            return [i for i in binders + self.changers[name] if i <= last]
+        return binders + self.changers[name]
+
+    def needed(self, wanted: str, notes: Notes) -> tuple[set[int], set[str]]:
+        """Return the statements that an answer needs, and the names."""
+        taken: set[int] = set()
+        todo, seen = [wanted], {wanted}
+        unknown: dict[str, int] = {}  # name -> cell where it is used
+        last = self.horizon(wanted)
+        while todo:
+            for i in self.bound_by(todo.pop(), last):
+                if i in taken:
+                    continue
+                taken.add(i)
+                s = self.statements[i]
+                for used in sorted(s.uses - seen):
+                    seen.add(used)
+                    todo.append(used)
+                    if used not in self.known and used not in s.inner:
+                        unknown[used] = s.piece.cell
+        stars = {i for i, s in enumerate(self.statements) if s.star} if unknown else set()
+        for name, cell in unknown.items() if not stars else ():
+            notes.add(f"Cell {cell} uses `{name}`, which no cell of the notebook defines.")
+        return taken | stars, seen
+
+
+def together(statements: list[Statement], needs: dict[str, tuple[set[int], set[str]]]) -> tuple[set[int], set[str]]:
+    """Return the statements that answers can share, and the answers that need another value of some name."""
+
+    def bound(some: set[int], names: set[str]) -> set[tuple[str, int]]:
+        return {(name, i) for i in some for name in statements[i].binds & names}
+
+    common: set[int] = set()
+    names: set[str] = set()
+    apart = set()
+    for answer, (own, wanted) in needs.items():
+        both = common | own
+        if bound(both, wanted) == bound(own, wanted) and bound(both, names) == bound(common, names):
+            common, names = both, names | wanted
+        else:
+            apart.add(answer)
+    return common, apart
 
 
 def note_several(name: str, written: list[Statement], starter_too: bool, notes: Notes) -> None:
     """Note when an answer is defined more than once."""
     places = [str(s.piece.cell) for s in written]
-    if len({s.shape or s.piece.source for s in written}) > 1:
+    if len({s.shape for s in written}) > 1:
         where = ", ".join(places[:-1][:5])
         notes.add(
             f"`{name}` is defined more than once (cells {where} and {places[-1]}); that in cell {places[-1]} counts."
@@ -260,8 +322,10 @@ def analyse(node: ast.stmt, piece: Piece) -> Statement:
     s.inner -= s.binds
     for part in outside_functions(node):
         look_for_changes(part, s)
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+    try:
         s.shape = shape_of(node)
+    except RecursionError:
+        s.shape = piece.source
     return s
 
 
@@ -276,6 +340,7 @@ def look_for_changes(part: ast.AST, s: Statement) -> None:
             s.uses.add(name)
         case ast.Expr(value=ast.Call(func=ast.Attribute() as method)):
             s.changes |= root_of(method)
+            s.methods.add(method.attr)
         case ast.Expr(value=ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[first, *_])):
             s.changes |= root_of(first)
         case ast.Expr(value=ast.Call(func=ast.Name(id=name))) | ast.Assign(value=ast.Call(func=ast.Name(id=name))):
@@ -316,7 +381,7 @@ def shape_of(node: ast.AST) -> str:
 
 def shape_in(source: str, name: str) -> str | None:
     """Return the shape of the last function or class of this name in a cell's source."""
-    found = [s for s in statements_of([Cell(0, "code", source)], Notes()) if name in s.binds and s.shape]
+    found = [s for s in statements_of([Cell(0, "code", source)], Notes()) if name in s.binds]
     return found[-1].shape if found else None
 
 
