@@ -79,6 +79,20 @@ def parser() -> argparse.ArgumentParser:
     get.set_defaults(run=_data_get)
     actions.add_parser("verify", help="compare every file with its checksum").set_defaults(run=_data_verify)
 
+    grade = commands.add_parser("grade", help="grade a class's notebooks, safely (for teachers)")
+    grade.add_argument("lesson", metavar="LESSON", help="1, 01, 01_topic or topic")
+    grade.add_argument("folder", type=Path, metavar="FOLDER", help="notebooks, folders by student, or a zip of an LMS")
+    grade.add_argument("--out", type=Path, required=True, metavar="DIR", help="where marks, feedback and report go")
+    grade.add_argument("--jobs", type=int, default=1, metavar="N", help="so many processes; default: 1")
+    grade.add_argument("--shard", default="1/1", metavar="I/N", help="only part I of N; `grades merge` joins parts")
+    grade.add_argument("--seed-file", type=Path, metavar="FILE", help="the class's secret; default: one made in DIR")
+    grade.add_argument("--sandbox", choices=["auto", "full", "limits"], default="auto", help="default: auto")
+    grade.add_argument("--trust", action="store_true", help="run submissions even where nothing hides this machine")
+    grade.add_argument("--time", type=float, default=20.0, metavar="S", help="seconds for an exercise; default: 20")
+    grade.add_argument("--memory", default="1G", metavar="SIZE", help="for a submission, such as 800M; default: 1G")
+    grade.add_argument("--resume", action="store_true", help="go on with the results that DIR holds")
+    grade.set_defaults(run=_grade)
+
     build = commands.add_parser("build", help="make the lessons from their sources (for authors)")
     build.add_argument("lessons", nargs="*", metavar="LESSON", help="default: all")
     build.add_argument("--check", action="store_true", help="change nothing; fail if a lesson is not up to date")
@@ -203,6 +217,34 @@ def _data_verify(asked: argparse.Namespace) -> int:
         if not found.complete:
             print(f"  `segcourse data get {each.name}` fetches what is missing or wrong into {short(found.folder)}")
     return FINE if complete else FAILED
+
+
+def _grade(asked: argparse.Namespace) -> int:
+    from segcourse.grading import command
+
+    folder, known = _lessons()
+    lesson = find_lesson(asked.lesson, known)
+    try:
+        order = command.Order(
+            lesson=lesson,
+            released=folder / f"{lesson}.ipynb",
+            folder=asked.folder,
+            out=asked.out,
+            jobs=asked.jobs,
+            shard=command.read_shard(asked.shard),
+            seed_file=asked.seed_file,
+            sandbox=asked.sandbox,
+            trust=asked.trust,
+            seconds=asked.time,
+            memory=command.read_size(asked.memory),
+            resume=asked.resume,
+        )
+    except ValueError as problem:
+        raise UsageError(problem) from None
+    try:
+        return command.run(order)
+    except command.GradingError as problem:
+        raise UsageError(problem) from None
 
 
 def _build(asked: argparse.Namespace) -> int:

@@ -41,6 +41,8 @@ class Lesson:
     """The stems of the lessons to do first."""
     exercises: tuple[Exercise, ...]
     quiz: tuple[Question, ...]
+    given: tuple[str, ...] = ()
+    """What of the package answers may use, such as `segcourse.void.VOID`; a grader gives them nothing else of it."""
 
     @property
     def points(self) -> int:

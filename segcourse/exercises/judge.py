@@ -87,6 +87,7 @@ def judge(
     *,
     key: Key | None = None,
     hurry: bool = True,
+    shrink: bool = True,
 ) -> Verdict:
     """Run an answer on the exercise's cases and decide.
 
@@ -97,6 +98,7 @@ def judge(
         key: the cases to use instead of drawing them.
         hurry: whether a slow answer is run on fewer cases, and the search for a small failing case ends after a while,
             as it should while a student waits. Without hurry a seed determines the verdict.
+        shrink: whether to look for the smallest case that fails, for somebody who will read it.
 
     Returns:
         The verdict. It is *not attempted* while the answer still returns the dots of the starter.
@@ -125,7 +127,7 @@ def judge(
     misconception = diagnose(key, truths, results, mismatches)
     first = failed[0]
     failure = Failure(cases[first], results[first], mismatches[first] or Mismatch(""))
-    if not any(result.kind in STUCK for result in results):
+    if shrink and not any(result.kind in STUCK for result in results):
         failure = smallest_failure(exercise, run, failure, misconception, seed, SHRINK_SECONDS if hurry else math.inf)
     return Verdict(exercise, Outcome.NOT_YET, len(cases), len(failed), misconception, failure, printed, warned)
 

@@ -21,7 +21,6 @@ from segcourse.exercises.guard import Ran, run_once
 from segcourse.grading import plain
 from segcourse.grading.sandbox import Isolation, Limits, lock_in
 
-DRIVERS = "segcourse.exercises.drivers"
 WORDS = 500
 """How many characters of an exception's or a warning's words are passed on."""
 

@@ -1,4 +1,4 @@
-"""What grading leaves behind: one line of JSON for each submission, only ever added to, in `records/` of the output folder.
+"""What grading leaves behind: one line of JSON for each submission, only ever added to, in the folder `records`.
 
 A run that is killed loses at most the line that it was writing; the next one goes on after the lines that are whole.
 Everything else (tables, pages, reports) is made from these lines and can be made again.
@@ -131,7 +131,7 @@ def read_records(path: Path) -> Iterable[Record]:
         try:
             data = json.loads(line)
             results = tuple(Result(**result) for result in data.pop("results"))
-            lists = {name: tuple(data.pop(name)) for name in ("notes", "tampering")}
-            yield Record(results=results, **lists, **data)
+            notes, tampering = tuple(data.pop("notes")), tuple(data.pop("tampering"))
+            yield Record(results=results, notes=notes, tampering=tampering, **data)
         except (ValueError, TypeError, KeyError, AttributeError):
             continue

@@ -1,0 +1,245 @@
+"""Grades one submission after another: read, slice, run in a locked process, judge, write down.
+
+The class's secret determines the inputs that decide. What a failing student is shown comes from other inputs, which
+everybody may know, in a process of its own: nothing of a secret input can reach a page, not even in the text of an
+exception.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import hmac
+import platform
+import time
+from collections.abc import Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from segcourse import __version__, exercises
+from segcourse.exercises.exercise import Case, Exercise
+from segcourse.exercises.guard import Ran
+from segcourse.exercises.judge import Key, Outcome, Verdict, judge
+from segcourse.exercises.render import Card, verdict_card
+from segcourse.grading.answers import Piece, Program, find_answers, starters_of
+from segcourse.grading.intake import Submission
+from segcourse.grading.reading import Cell, UnreadableError, read_notebook
+from segcourse.grading.results import Record, Result
+from segcourse.grading.runner import OPEN, STOPPED, Session, Worker
+from segcourse.grading.sandbox import Isolation, Limits
+
+MISSING = "missing"
+PUBLIC = b"inputs that everybody may know"
+OPEN_TO_ANSWERS = ("segcourse.exercises.drivers.", *OPEN)
+BATCH = 20
+"""How many inputs are sent at once."""
+
+
+class Grader:
+    """Grades submissions of one lesson; holds a worker, so close it or use it in a `with`."""
+
+    def __init__(
+        self,
+        lesson: str,
+        released: Path,
+        secret: bytes,
+        isolation: Isolation,
+        limits: Limits | None = None,
+        seconds: float = 20.0,
+    ) -> None:
+        """Prepare for a lesson.
+
+        Args:
+            lesson: its stem, such as `01_receptive_field`.
+            released: the notebook as students got it: its setup and its starters are taken from there.
+            secret: determines the inputs; whoever knows it knows them.
+            isolation: which layers lock a submission in.
+            limits: what a submission may use.
+            seconds: how long one exercise of one submission may take.
+        """
+        self.lesson = exercises.lesson(lesson)
+        self._names = [exercise.name for exercise in self.lesson.exercises]
+        for exercise in self.lesson.exercises:
+            if not exercise.drive.__module__.startswith(OPEN_TO_ANSWERS):
+                raise ValueError(f"the driver of {exercise.name} lies where answers cannot reach it: move it.")
+        cells = read_notebook(released.read_bytes()).cells
+        self._starters = starters_of(cells, self._names)
+        self._setup = [cell for cell in cells if cell.kind == "code" and "from segcourse.lesson import" in cell.source]
+        self._secret, self._seconds = secret, seconds
+        self._worker = Worker(isolation, self.lesson.given, limits)
+        self._keys: dict[tuple[str, bytes], Key] = {}
+        source = Path(str(import_module(f"segcourse.exercises.{self.lesson.stem[3:]}").__file__)).read_bytes()
+        self.key_hash = sha256(secret + source)
+
+    def grade(self, submission: Submission) -> Record:
+        """Grade one submission. Whatever it holds, there is a record; errors of our own are raised."""
+        blank = Record(
+            student=submission.student,
+            file=submission.name,
+            lesson=self.lesson.stem,
+            status="graded",
+            late=submission.late,
+            results=tuple(Result(e.name, MISSING, 0, e.points) for e in self.lesson.exercises),
+            notes=tuple(submission.notes),
+            level=self._worker.isolation.level,
+            key_hash=self.key_hash,
+            versions=versions(),
+        )
+        if submission.problem:
+            return dataclasses.replace(blank, status="no notebook", notes=(*blank.notes, submission.problem))
+        data = submission.read()
+        blank = dataclasses.replace(blank, file_hash=sha256(data))
+        try:
+            notebook = read_notebook(data)
+        except UnreadableError as error:
+            return dataclasses.replace(blank, status="unreadable", notes=(*blank.notes, str(error)))
+        own = [Cell(0, "code", cell.source) for cell in self._setup]
+        program = find_answers([*own, *notebook.cells], self._names, self._starters)
+        return self._judge(blank, program, (*blank.notes, *notebook.notes, *program.notes))
+
+    def _judge(self, blank: Record, program: Program, notes: Sequence[str]) -> Record:
+        began = self._worker.cpu
+        todo = [e for e in self.lesson.exercises if e.name in program.found]
+        runs = _Runs(self._worker, program, self._seconds)
+        verdicts = {e.name: runs.judge(e, self._key(e, self._secret), shrink=False) for e in todo}
+        runs.close()
+        shown = _Runs(self._worker, program, self._seconds)  # a new process: it has seen no secret input
+        cards = {}
+        for exercise in todo:
+            if verdicts[exercise.name].outcome is Outcome.NOT_YET:
+                public = shown.judge(exercise, self._key(exercise, PUBLIC), shrink=True)
+                cards[exercise.name] = card_of(public, verdicts[exercise.name])
+            else:
+                cards[exercise.name] = verdict_card(verdicts[exercise.name])
+        shown.close()
+        results = []
+        for exercise in self.lesson.exercises:
+            verdict = verdicts.get(exercise.name)
+            if verdict is None:
+                outcome = Outcome.NOT_ATTEMPTED if exercise.name in program.not_attempted else MISSING
+                results.append(Result(exercise.name, str(outcome), 0, exercise.points))
+                continue
+            results.append(
+                Result(
+                    exercise.name,
+                    str(verdict.outcome),
+                    verdict.points,
+                    exercise.points,
+                    diagnosis=verdict.misconception.id if verdict.misconception else "",
+                    card=dataclasses.asdict(cards[exercise.name]),
+                    fingerprint=sha256(program.shapes[exercise.name].encode("utf-8", "replace")),
+                    cell=program.found[exercise.name],
+                )
+            )
+        return dataclasses.replace(
+            blank,
+            results=tuple(results),
+            notes=tuple(dict.fromkeys([*notes, *runs.problems])),
+            tampering=tuple(dict.fromkeys([*runs.tampering, *shown.tampering])),
+            seconds=round(self._worker.cpu - began, 3),
+        )
+
+    def _key(self, exercise: Exercise, secret: bytes) -> Key:
+        if (exercise.name, secret) not in self._keys:
+            self._keys[exercise.name, secret] = Key(exercise, exercise.draw_cases(seed_of(secret, exercise.name)))
+        return self._keys[exercise.name, secret]
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
+
+
+class _Runs:
+    """Runs one submission's exercises, in one process as long as it lives, in another after that."""
+
+    def __init__(self, worker: Worker, program: Program, seconds: float) -> None:
+        self._worker, self._program, self._seconds = worker, program, seconds
+        self._session: Session | None = None
+        self._running = ""
+        self._together = True
+        self.problems: list[str] = []
+        self.tampering: list[str] = []
+
+    def judge(self, exercise: Exercise, key: Key, shrink: bool) -> Verdict:
+        """Judge an exercise by the cases of a key."""
+        alone = exercise.name in self._program.apart
+        if not alone and self._together:
+            self._together = self._begin("", self._program.pieces).alive
+        if alone or not self._together:  # running all cells ends the process: run for each answer what it needs itself
+            self._begin(exercise.name, self._program.alone[exercise.name])
+        assert self._session is not None
+        run = _Asked(self._session, exercise, key.cases, self._seconds)
+        return judge(exercise, run, seed=0, key=key, hurry=False, shrink=shrink)
+
+    def _begin(self, name: str, pieces: Iterable[Piece]) -> Session:
+        """Have these pieces run, in a new process unless the one with this name still lives."""
+        if self._session is None or not self._session.alive or self._running != name:
+            self.close()
+            self._session = self._worker.run([dataclasses.asdict(piece) for piece in pieces], self._seconds)
+            self._running = name
+            self.problems += self._session.problems
+        return self._session
+
+    def close(self) -> None:
+        """End the process."""
+        if self._session is not None:
+            if self._session.forged:
+                self.tampering.append(f"Its process sent what no honest one sends: {self._session.forged}.")
+            self._session.__exit__()
+            self._session = None
+
+
+class _Asked:
+    """Runs the answer on a case, as the judge asks; the cases of the key are sent in batches."""
+
+    def __init__(self, session: Session, exercise: Exercise, cases: Sequence[Case], seconds: float) -> None:
+        self._session, self._exercise, self._ahead = session, exercise, list(cases)
+        self._results: list[Ran] = []
+        self._deadline = time.monotonic() + seconds
+
+    def __call__(self, case: Case) -> Ran:
+        left = self._deadline - time.monotonic()
+        if not self._results:
+            if not self._session.alive or left <= 0:
+                return Ran(problem="its time was up before all inputs were tried.", kind=STOPPED)
+            batch = self._ahead[:BATCH] if self._ahead and self._ahead[0] is case else [case]
+            del self._ahead[: len(batch)]
+            self._results = self._session.ask(self._exercise, batch, left)
+        return self._results.pop(0)
+
+
+def card_of(public: Verdict, hidden: Verdict) -> Card:
+    """Put a failure into words, without anything of the inputs that decided."""
+    if public.outcome is Outcome.NOT_YET:
+        if hidden.misconception:
+            public = dataclasses.replace(public, misconception=hidden.misconception)
+        return verdict_card(public)
+    silent = dataclasses.replace(hidden, failure=None, printed="", warned="")
+    card = verdict_card(silent)
+    says = "It is right on the inputs that may be shown and wrong on others: does something hold for some inputs only?"
+    return dataclasses.replace(card, lines=[*card.lines, says])
+
+
+def seed_of(secret: bytes, name: str) -> int:
+    """Return the seed of an exercise's inputs; without the secret nobody can compute it."""
+    return int.from_bytes(hmac.digest(secret, name.encode(), "sha256")[:8], "big")
+
+
+def sha256(data: bytes) -> str:
+    """Return the SHA-256 of some bytes, as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Return what the judgement depends on beside the key."""
+    import numpy
+    import torch
+
+    return {
+        "segcourse": __version__,
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": numpy.__version__,
+    }
