@@ -93,6 +93,13 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--resume", action="store_true", help="go on with the results that DIR holds")
     grade.set_defaults(run=_grade)
 
+    grades = commands.add_parser("grades", help="results of grading: join parts")
+    actions = grades.add_subparsers(title="actions", required=True, metavar="ACTION")
+    merge = actions.add_parser("merge", help="join the results of shards that were graded apart")
+    merge.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="what `grade --out` wrote")
+    merge.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the joined results go")
+    merge.set_defaults(run=_grades_merge)
+
     build = commands.add_parser("build", help="make the lessons from their sources (for authors)")
     build.add_argument("lessons", nargs="*", metavar="LESSON", help="default: all")
     build.add_argument("--check", action="store_true", help="change nothing; fail if a lesson is not up to date")
@@ -243,6 +250,15 @@ def _grade(asked: argparse.Namespace) -> int:
         raise UsageError(problem) from None
     try:
         return command.run(order)
+    except command.GradingError as problem:
+        raise UsageError(problem) from None
+
+
+def _grades_merge(asked: argparse.Namespace) -> int:
+    from segcourse.grading import command
+
+    try:
+        return command.merge(asked.folders, asked.out)
     except command.GradingError as problem:
         raise UsageError(problem) from None
 

@@ -59,7 +59,7 @@ def run(order: Order) -> int:
         raise GradingError(f"there is no notebook in {short(order.folder)}.")
     order.out.mkdir(parents=True, exist_ok=True)
     records = Records(order.out, part=f"{order.shard[0]}-of-{order.shard[1]}")
-    if records.all() and not order.resume:
+    if records.history() and not order.resume:
         raise GradingError(f"{short(order.out)} holds results. --resume goes on with them; or choose another --out.")
     secret = read_secret(order)
     part, parts = order.shard
@@ -70,7 +70,7 @@ def run(order: Order) -> int:
     else:
         failed = grade_all(order, isolation, secret, mine, records)
     if parts == 1:
-        finish(order, records.all())
+        finish(order.out, records.newest())
     return 1 if failed else 0
 
 
@@ -83,7 +83,7 @@ def grade_all(
     failed = 0
     limits = Limits(memory=order.memory)
     with Grader(order.lesson, order.released, secret, isolation, limits, order.seconds) as grader:
-        done = {record.identity for record in records.all() if record.status != "failed"}
+        done = {record.identity for record in records.history() if record.status != "failed"}
         for number, submission in enumerate(submissions, 1):
             data = b"" if submission.problem else submission.read()
             identity = (submission.student, submission.name, order.lesson, sha256(data), grader.key_hash)
@@ -195,11 +195,36 @@ def read_shard(text: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def finish(order: Order, records: Sequence[Record]) -> None:
+def merge(folders: Sequence[Path], out: Path) -> int:
+    """Join the records of several output folders, such as those of shards, and write the tables and pages of all.
+
+    Raises:
+        GradingError: if a folder holds no records, or if they were judged by different keys.
+    """
+    found: list[Record] = []
+    for folder in folders:
+        records = Records(folder).history()
+        if not records:
+            raise GradingError(f"{short(folder)} holds no records of grading.")
+        found += records
+    keys = {(record.lesson, record.key_hash) for record in found}
+    if len(keys) > len({record.lesson for record in found}):
+        raise GradingError("these were judged by different secrets or exercises: grade all with one --seed-file.")
+    out.mkdir(parents=True, exist_ok=True)
+    target = Records(out, part="merged")
+    known = {(record.identity, record.when) for record in target.history()}
+    for record in found:
+        if (record.identity, record.when) not in known:
+            target.add(record)
+    finish(out, target.newest())
+    return 0
+
+
+def finish(out: Path, records: Sequence[Record]) -> None:
     """Write the tables and pages that are made from the records."""
     from segcourse.grading.tables import write_grades
 
-    path = order.out / "grades.csv"
+    path = out / "grades.csv"
     write_grades(path, records)
     graded = [record for record in records if record.status == "graded"]
     say(f"{len(graded)} of {len(records)} graded; marks in {short(path)}.")

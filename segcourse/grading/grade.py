@@ -24,7 +24,7 @@ from segcourse.exercises.render import Card, verdict_card
 from segcourse.grading.answers import Piece, Program, find_answers, starters_of
 from segcourse.grading.intake import Submission
 from segcourse.grading.reading import Cell, UnreadableError, read_notebook
-from segcourse.grading.results import Record, Result
+from segcourse.grading.results import Record, Result, now
 from segcourse.grading.runner import OPEN, STOPPED, Session, Worker
 from segcourse.grading.sandbox import Isolation, Limits
 
@@ -84,6 +84,7 @@ class Grader:
             level=self._worker.isolation.level,
             key_hash=self.key_hash,
             versions=versions(),
+            when=now(),
         )
         if submission.problem:
             return dataclasses.replace(blank, status="no notebook", notes=(*blank.notes, submission.problem))

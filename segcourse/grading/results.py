@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ class Record:
     versions: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     """Processor seconds that the submission's own code took."""
+    when: str = ""
+    """When it was graded: ISO 8601, UTC."""
 
     @property
     def points(self) -> int:
@@ -81,7 +84,7 @@ class Record:
     def marks(self) -> dict[str, Any]:
         """What must come out the same in every run with the same secret."""
         kept = dataclasses.asdict(self)
-        for name in ("seconds", "level", "versions"):
+        for name in ("seconds", "when", "level", "versions"):
             del kept[name]
         for result in kept["results"]:
             del result["card"]
@@ -110,19 +113,26 @@ class Records:
             file.flush()
             os.fsync(file.fileno())
 
-    def all(self) -> list[Record]:
-        """Return every record, the newest of each identity, ordered by student and file; broken lines are left out."""
-        newest: dict[tuple[str, ...], Record] = {}
-        for path in sorted(self.folder.glob("*.jsonl")):
-            for record in read_records(path):
-                newest[record.identity] = record
-        return sorted(newest.values(), key=lambda record: record.identity)
+    def history(self) -> list[Record]:
+        """Return every record that was ever added, in the order in which they were made; broken lines are left out."""
+        records = [record for path in sorted(self.folder.glob("*.jsonl")) for record in read_records(path)]
+        return sorted(records, key=lambda record: record.when)
+
+    def newest(self) -> list[Record]:
+        """Return the last record of each student and lesson, ordered by student: what counts."""
+        last = {(record.student, record.lesson): record for record in self.history()}
+        return [last[who] for who in sorted(last)]
 
 
 def _ends_whole(path: Path) -> bool:
     with path.open("rb") as file:
         file.seek(-1, os.SEEK_END)
         return file.read(1) == b"\n"
+
+
+def now() -> str:
+    """Return the time in the form of `Record.when`."""
+    return datetime.now(UTC).isoformat(timespec="microseconds")
 
 
 def read_records(path: Path) -> Iterable[Record]:
