@@ -14,12 +14,13 @@ from __future__ import annotations
 import ast
 import builtins
 import difflib
+import functools
 import re
 import symtable
 import textwrap
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 from segcourse.grading.reading import Cell, Notes
@@ -99,7 +100,7 @@ class Statement:
     star: bool = False
     """Whether it is an import of everything."""
     shape: str = ""
-    """The syntax tree without docstrings, as text: equal for equal code."""
+    """If it binds a name asked for: its syntax tree without docstrings, as text, equal for equal code."""
 
 
 def find_answers(cells: Sequence[Cell], names: Sequence[str], starters: Mapping[str, str]) -> Program:
@@ -114,7 +115,7 @@ def find_answers(cells: Sequence[Cell], names: Sequence[str], starters: Mapping[
         The program. Whatever the cells hold, no exception is raised.
     """
     notes = Notes()
-    statements = list(statements_of(cells, notes))
+    statements = list(statements_of(cells, set(names), notes))
     released = {name: shape_in(source, name) for name, source in starters.items()}
     found: dict[str, int] = {}
     shapes: dict[str, str] = {}
@@ -271,7 +272,7 @@ def notes_on_lost(name: str, cells: Sequence[Cell], statements: list[Statement],
 # --- what a statement has to do with names -------------------------------------------------------------------
 
 
-def statements_of(cells: Iterable[Cell], notes: Notes) -> Iterator[Statement]:
+def statements_of(cells: Iterable[Cell], names: Set[str], notes: Notes) -> Iterator[Statement]:
     """Yield the top-level statements of the code cells that Python can read; note what it cannot."""
     left = MAX_CODE
     for cell in cells:
@@ -289,7 +290,9 @@ def statements_of(cells: Iterable[Cell], notes: Notes) -> Iterator[Statement]:
             for text, tree, line in readable(cell, notes):
                 for node, piece in zip(tree.body, pieces_of(text, tree, cell.number, line)):
                     try:
-                        yield analyse(node, piece)
+                        s = analyse(node, piece)
+                        s.shape = shape_of(node, piece.source) if s.binds & names else ""
+                        yield s
                     except Exception as error:  # what Python says of hostile text is not a closed list
                         notes.add(f"Cell {cell.number} cannot be read by Python: {reason(error, piece.line)}.")
 
@@ -322,10 +325,6 @@ def analyse(node: ast.stmt, piece: Piece) -> Statement:
     s.inner -= s.binds
     for part in outside_functions(node):
         look_for_changes(part, s)
-    try:
-        s.shape = shape_of(node)
-    except RecursionError:
-        s.shape = piece.source
     return s
 
 
@@ -371,17 +370,21 @@ def root_of(node: ast.AST) -> set[str]:
     return {node.id}
 
 
-def shape_of(node: ast.AST) -> str:
-    """Return the syntax tree as text, docstrings left out."""
+def shape_of(node: ast.AST, source: str) -> str:
+    """Return the syntax tree as text, docstrings left out; of a tree of hundreds of levels, its source."""
     for part in ast.walk(node):
         if isinstance(part, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and ast.get_docstring(part, False):
             part.body = part.body[1:]
-    return ast.dump(node)
+    try:
+        return ast.dump(node)
+    except RecursionError:
+        return source
 
 
+@functools.cache
 def shape_in(source: str, name: str) -> str | None:
     """Return the shape of the last function or class of this name in a cell's source."""
-    found = [s for s in statements_of([Cell(0, "code", source)], Notes()) if name in s.binds]
+    found = [s for s in statements_of([Cell(0, "code", source)], {name}, Notes()) if name in s.binds]
     return found[-1].shape if found else None
 
 

@@ -1,0 +1,512 @@
+"""Finds what each student handed in: in a folder, an LMS's zip or an nbgrader tree.
+
+Nothing is ever unpacked to disk, no link is followed, and a file is read only when it is graded. How the files lie
+decides who handed them in; the first rule that fits holds:
+
+- nbgrader: `submitted/STUDENT/LESSON/…`, or the same without `submitted/`.
+- Moodle: `Surname Firstname_1234567_assignsubmission_file_…`, as folders or as the beginning of flat files' names.
+- Canvas: `name_LATE_12345_67890_original-name-1.ipynb`, flat, if most files are called so; -1 is a resubmission.
+- A folder for each student, files at any depth in it.
+- A notebook for each student: the student is its name, without the lesson's if it holds that.
+
+A zip is read as a folder; one folder around everything is taken off. A zip inside, such as one a student zipped, is
+opened if there is no notebook beside it; a zip inside of that is not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import os
+import re
+import stat
+import unicodedata
+import zipfile
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from segcourse.grading.reading import MAX_BYTES, UnreadableError
+
+MAX_ENTRIES, MAX_STUDENTS_ENTRIES, MAX_INNER_ENTRIES = 200_000, 20_000, 2_000
+"""How many files an LMS's zip, a student's folder and a student's own zip may hold."""
+MAX_TOTAL, MAX_INNER_TOTAL = 20 * 2**30, 500 * 2**20
+"""How many bytes a zip may say that it unpacks to: an LMS's, and a student's own."""
+MAX_RATIO = 200
+"""A student's zip that unpacks to more than so many times its size, and to more than a notebook's limit, is a bomb."""
+MAX_NOTEBOOKS = 20
+"""Of so many notebooks of a student the right one is looked for; the newest by name are taken."""
+
+IGNORED = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", "Thumbs.db", "desktop.ini", "timestamp.txt"}
+MOODLE = re.compile(r"(?P<name>[^/]{1,200}?)_(?P<id>\d{1,12})_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)", re.S)
+CANVAS = re.compile(r"(?P<name>[^_/]{1,200})_(?P<late>LATE_)?(?P<id>\d{1,12})_(?P<file_id>\d{1,12})_(?P<file>.+)", re.S)
+ATTEMPT = re.compile(r"(.*?)-(\d{1,4})(\.[^.]+)", re.S)
+DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.I)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What one student handed in."""
+
+    student: str
+    """A name that is unique in the class, and safe as a file's name."""
+    name: str
+    """The file as it was handed in; empty if there is none."""
+    late: bool = False
+    problem: str = ""
+    """Why there is nothing to grade; empty if there is."""
+    notes: tuple[str, ...] = ()
+    identifier: str = ""
+    """The LMS's number for the student, where the files' names hold one."""
+    loader: Callable[[], bytes] | None = field(default=None, repr=False, compare=False)
+
+    def read(self) -> bytes:
+        """Return the file's bytes.
+
+        Raises:
+            UnreadableError: if there is no file, or it cannot be read.
+        """
+        if self.loader is None:
+            raise UnreadableError(self.problem or "There is no file.")
+        return self.loader()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file somewhere in what was handed in, not read yet."""
+
+    parts: tuple[str, ...]
+    """Its path, in parts. The last is empty for an empty folder."""
+    load: Callable[[], bytes]
+    problem: str = ""
+    """Why it is not read."""
+    index: int = 0
+    """Its place in its zip's directory."""
+
+    @property
+    def name(self) -> str:
+        """The file's own name."""
+        return self.parts[-1]
+
+    @property
+    def is_notebook(self) -> bool:
+        """Whether it is called like a notebook."""
+        return self.name.lower().endswith(".ipynb")
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether it is called like a zip."""
+        return self.name.lower().endswith(".zip")
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who handed a file in, as its path tells."""
+
+    name: str
+    identifier: str = ""
+
+
+@dataclass
+class Found:
+    """What is known of a student while files are sorted."""
+
+    entries: list[Entry] = field(default_factory=list)
+    late: bool = False
+    attempts: bool = False
+    """Whether a number at the end of a file's name counts resubmissions."""
+
+
+def collect(folder: Path, lesson: str, names: Collection[str] = ()) -> list[Submission]:
+    """Find every student's submission.
+
+    Args:
+        folder: a folder, a zip or a single notebook; the module says what may lie in it.
+        lesson: the notebook's stem, such as `01_receptive_field`.
+        names: the lesson's functions: of several notebooks the one that defines most of them is taken.
+
+    Returns:
+        One submission a student, sorted by student. A student without a notebook has one that says so.
+
+    Raises:
+        ValueError: if nothing was handed in there, or the zip cannot be read.
+    """
+    if not folder.exists():
+        raise ValueError(f"There is no {folder}. Give the folder, or the zip, with the submissions.")
+    if folder.is_dir():
+        entries = without_wrapper(list(entries_of_folder(folder)), lesson, only_lms=True)
+        if len(entries) == 1 and entries[0].is_zip and len(entries[0].parts) == 1 and not entries[0].problem:
+            folder = folder / entries[0].name  # an LMS's zip that lies alone in a folder
+    if folder.is_file():
+        if folder.suffix.lower() == ".zip":
+            entries = without_wrapper(entries_of_file(folder), lesson)
+        else:
+            entries = [Entry((folder.name,), lambda: read_file(folder))]
+    if not entries:
+        raise ValueError(f"There is nothing in {folder}. Give the folder, or the zip, with the submissions.")
+    students = by_student(entries, lesson)
+    if not students:
+        raise ValueError(f"There is no notebook in {folder}. Give the folder, or the zip, with the submissions.")
+    labels = unique_names(students)
+    submissions = [submission_of(labels[owner], owner, found, lesson, names) for owner, found in students.items()]
+    return sorted(submissions, key=lambda submission: submission.student)
+
+
+# --- what lies there -----------------------------------------------------------------------------------------
+
+
+def entries_of_folder(folder: Path) -> Iterator[Entry]:
+    """Yield every file below a folder, and its empty folders; links are not followed."""
+    counts: dict[tuple[str, ...], int] = defaultdict(int)
+    todo: list[tuple[str, ...]] = [()]
+    while todo:
+        parts = todo.pop()
+        student = parts[: 2 if parts[:1] == ("submitted",) else 1]
+        try:
+            inside = sorted(os.scandir(folder.joinpath(*parts)), key=lambda item: item.name)
+        except OSError as error:
+            if not parts:
+                raise ValueError(f"{folder} cannot be opened ({error.strerror}).") from None
+            yield Entry((*parts, ""), nothing, f"The folder cannot be opened ({error.strerror}).")
+            continue
+        if not inside and parts:
+            yield Entry((*parts, ""), nothing)
+        counts[student] += len(inside)
+        if parts and counts[student] > MAX_STUDENTS_ENTRIES:
+            yield Entry(
+                (*parts, ""), nothing, f"There are more than {MAX_STUDENTS_ENTRIES:,} files; not all were seen."
+            )
+            continue
+        for item in inside:
+            here = (*parts, item.name)
+            if item.is_symlink():
+                yield Entry(here, nothing, f"{shown(item.name)} is a link to another file; links are not followed.")
+            elif item.is_dir(follow_symlinks=False):
+                if wanted(here):
+                    todo.append(here)
+            elif not wanted(here):
+                continue
+            elif not item.is_file(follow_symlinks=False):
+                yield Entry(here, nothing, f"{shown(item.name)} is no ordinary file.")
+            else:
+                yield Entry(here, functools.partial(read_file, Path(item.path)))
+
+
+def entries_of_file(path: Path) -> list[Entry]:
+    """Return the entries of an LMS's zip."""
+    try:
+        return entries_of_zip(lambda: path.open("rb"), path.stat().st_size, MAX_ENTRIES, MAX_TOTAL)
+    except UnreadableError as error:
+        raise ValueError(f"{path} cannot be read: {error}") from None
+
+
+def entries_of_zip(opener: Callable[[], io.BufferedIOBase], size: int, most: int, total: int) -> list[Entry]:
+    """Return a zip's files as entries; nothing of them is read.
+
+    Raises:
+        UnreadableError: if it is no zip, or more than the limits allow.
+    """
+    try:
+        with opener() as file:
+            check_directory(file, size, most)
+            with zipfile.ZipFile(file) as archive:
+                infos = archive.infolist()
+    except UnreadableError:
+        raise
+    except Exception as error:  # what zipfile raises for a damaged file is not a closed list
+        raise UnreadableError(f"The zip is damaged ({type(error).__name__}). Zip the notebook again.") from None
+    unpacked = sum(info.file_size for info in infos)
+    bomb = total == MAX_INNER_TOTAL and unpacked > max(MAX_BYTES, MAX_RATIO * size)
+    if unpacked > total or bomb:
+        raise UnreadableError(f"The zip would unpack to {unpacked / 2**20:,.0f} MB. Hand in the notebook by itself.")
+    entries = []
+    for index, info in enumerate(infos):
+        # Nothing is written to a disk, so a backslash, as Windows writes it, is but another slash.
+        name = re.sub(r"[\x00-\x1f\x7f]", "?", info.filename.replace("\\", "/"))
+        parts = tuple(name.split("/"))
+        problem = unsafe(parts, info)
+        if problem:
+            parts = tuple(part for part in parts if part not in ("", ".", ".."))
+        if parts and (not parts[-1] or wanted(parts)):
+            entries.append(Entry(parts, functools.partial(read_in_zip, opener, index), problem, index))
+    full = {parts[:end] for parts in (e.parts for e in entries if e.name) for end in range(1, len(parts))}
+    return [entry for entry in entries if entry.name or entry.parts[:-1] not in full]
+
+
+def check_directory(file: io.BufferedIOBase, size: int, most: int) -> None:
+    """Refuse a zip whose directory is too long, before zipfile reads it into memory."""
+    file.seek(max(0, size - 2**16 - 22))
+    tail = file.read(2**16 + 22)
+    at = tail.rfind(b"PK\x05\x06")
+    length = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+    if length == 0xFFFFFFFF:  # zip64: the real length stands in a record before
+        at = tail.rfind(b"PK\x06\x06")
+        length = int.from_bytes(tail[at + 40 : at + 48], "little") if at >= 0 else 0
+    if length > 500 * most:
+        raise UnreadableError(f"The zip holds more than {most:,} files. Hand in the notebook by itself.")
+    file.seek(0)
+
+
+def unsafe(parts: tuple[str, ...], info: zipfile.ZipInfo) -> str:
+    """Say why an entry of a zip is not read; empty if it may be."""
+    name = shown("/".join(parts))
+    if ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", parts[0]):
+        return f"{name} in the zip points outside of it."
+    if any(DEVICES.match(part) for part in parts):
+        return f"{name} in the zip has the name of a device."
+    if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return f"{name} in the zip is a link; links are not followed."
+    if info.flag_bits & 0x1:
+        return f"{name} in the zip is encrypted. Hand it in without a password."
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        return f"{name} in the zip is packed in an unusual way. Hand in the notebook by itself."
+    return ""
+
+
+def without_wrapper(entries: list[Entry], lesson: str, only_lms: bool = False) -> list[Entry]:
+    """Take off the one folder around everything, unless it looks like a student's own.
+
+    Args:
+        entries: all files of a zip or of a folder.
+        lesson: the notebook's stem; nbgrader's folders of that name lie in a student's.
+        only_lms: whether to do so only if an LMS named the files in it.
+    """
+    tops = {entry.parts[0] for entry in entries}
+    if len(tops) != 1 or any(len(entry.parts) == 1 for entry in entries) or MOODLE.fullmatch(next(iter(tops))):
+        return entries
+    inner = [dataclasses.replace(entry, parts=entry.parts[1:]) for entry in entries]
+    several = {entry.parts[0] for entry in inner if len(entry.parts) > 1 or entry.is_notebook or entry.is_zip}
+    lms = any(MOODLE.fullmatch(name) or CANVAS.fullmatch(name) for name in several)
+    return inner if lms or (len(several) > 1 and lesson not in several and not only_lms) else entries
+
+
+def wanted(parts: tuple[str, ...]) -> bool:
+    """Tell whether a file may be a student's: what systems and Jupyter leave behind is not."""
+    return not any(part in IGNORED or part.startswith(".") for part in parts if part not in ("..", "."))
+
+
+def nothing() -> bytes:
+    """Load what is not there."""
+    raise UnreadableError("There is no file that could be read.")
+
+
+def read_file(path: Path) -> bytes:
+    """Read a file of bounded size that is no link."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        with open(os.open(path, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UnreadableError("The file is no ordinary file.")
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UnreadableError(f"The file cannot be opened ({error.strerror}).") from None
+
+
+def read_in_zip(opener: Callable[[], io.BufferedIOBase], index: int) -> bytes:
+    """Read one entry of a zip, of bounded size whatever the zip says of it."""
+    try:
+        with opener() as file, zipfile.ZipFile(file) as archive, archive.open(archive.infolist()[index]) as entry:
+            return entry.read(MAX_BYTES + 1)
+    except Exception as error:  # what zipfile raises for a damaged file is not a closed list
+        raise UnreadableError(f"The file in the zip is damaged ({type(error).__name__}). Hand it in again.") from None
+
+
+# --- whose it is ---------------------------------------------------------------------------------------------
+
+
+def by_student(entries: list[Entry], lesson: str) -> dict[Owner, Found]:
+    """Sort the files by who handed them in, by the first rule that fits."""
+    students: dict[Owner, Found] = defaultdict(Found)
+    if any(entry.parts[0] == "submitted" and len(entry.parts) > 2 for entry in entries):
+        inside = [entry for entry in entries if entry.parts[0] == "submitted" and len(entry.parts) > 1]
+        entries = [dataclasses.replace(entry, parts=entry.parts[1:]) for entry in inside]
+    if any(len(entry.parts) > 2 and entry.parts[1] == lesson for entry in entries):  # nbgrader
+        for entry in entries:
+            found = students[Owner(entry.parts[0])] if len(entry.parts) > 1 or entry.problem else Found()
+            if entry.problem or entry.parts[1:2] == (lesson,):
+                found.entries.append(dataclasses.replace(entry, parts=entry.parts[2:] or entry.parts[-1:]))
+        return students
+    flat = [entry for entry in entries if len(entry.parts) == 1 and (entry.is_notebook or entry.is_zip)]
+    is_canvas = 2 * sum(bool(CANVAS.fullmatch(entry.name)) for entry in flat) > len(flat)
+    for entry in entries:
+        top, rest = entry.parts[0], entry.parts[1:]
+        moodle = MOODLE.fullmatch(top)
+        canvas = CANVAS.fullmatch(top) if is_canvas and not rest else None
+        if moodle:
+            owner, rest = Owner(moodle["name"], moodle["id"]), rest or (moodle["file"],)
+        elif canvas:
+            owner, rest = Owner(canvas["name"], canvas["id"]), (canvas["file"],)
+        elif rest:
+            owner = Owner(top)
+        elif entry.is_zip or ".ipynb" in top.lower() or entry.problem:
+            owner, rest = Owner(without_lesson(top, lesson)), (top,)
+        else:
+            continue  # a list of grades, a read-me
+        students[owner].late |= bool(canvas and canvas["late"])
+        students[owner].attempts |= bool(canvas)
+        students[owner].entries.append(dataclasses.replace(entry, parts=rest))
+    return students
+
+
+def without_lesson(name: str, lesson: str) -> str:
+    """Return whom a notebook is named after."""
+    stem = re.sub(r"(\.ipynb|\.zip).*$", "", name, flags=re.I | re.S)
+    return stem.replace(lesson, "").strip(" _-.") or stem
+
+
+def unique_names(owners: Iterable[Owner]) -> dict[Owner, str]:
+    """Give each student a safe name; those who share one get the LMS's number, or are counted."""
+    order = sorted(owners, key=lambda owner: (owner.name, owner.identifier))
+    shared: dict[str, int] = defaultdict(int)
+    for owner in order:
+        shared[safe_name(owner.name).casefold()] += 1
+    given: dict[Owner, str] = {}
+    for owner in order:
+        label = safe_name(owner.name)
+        if owner.identifier and shared[label.casefold()] > 1:
+            label = f"{label}-{owner.identifier}"
+        given[owner] = safe_name(label, given.values())
+    return given
+
+
+def safe_name(text: str, taken: Collection[str] = ()) -> str:
+    """Return a readable file name for any text: letters and digits of any script, blanks, `_` and `-`.
+
+    Args:
+        text: a student's name, from a stranger's file.
+        taken: names that it must differ from, also on disks that do not tell capitals from small letters.
+    """
+    text = unicodedata.normalize("NFC", text[:10_000])
+    kept = "".join(char if char in " _-." or unicodedata.category(char)[0] in "LMN" else "_" for char in text)
+    kept = re.sub(r"\s+|_{2,}", lambda run: "_" if "_" in run[0] else " ", kept).strip(" _-.") or "student"
+    if DEVICES.match(kept):
+        kept = f"student {kept}"
+    if len(kept.encode()) > 100:
+        kept = kept.encode()[:90].decode("utf-8", "ignore").rstrip(" _-.")
+        kept = f"{kept}-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
+    used = {name.casefold() for name in taken}
+    number, label = 1, kept
+    while label.casefold() in used:
+        number += 1
+        label = f"{kept}-{number}"
+    return label
+
+
+# --- which of the files --------------------------------------------------------------------------------------
+
+
+def submission_of(student: str, owner: Owner, found: Found, lesson: str, names: Collection[str]) -> Submission:
+    """Choose a student's notebook among the files."""
+    notes: list[str] = []
+    entries = sorted(found.entries, key=lambda entry: natural("/".join(entry.parts)))
+    problems = [entry.problem for entry in entries if entry.problem]
+    readable = [entry for entry in entries if not entry.problem and entry.name]
+    notebooks = [entry for entry in readable if entry.is_notebook]
+    zips = [entry for entry in readable if entry.is_zip]
+    if found.attempts:
+        notebooks, zips = newest_attempts(notebooks, notes), newest_attempts(zips, notes)
+    if zips and notebooks:
+        notes.append(f"{shown(zips[-1].name)} was not opened, as there is a notebook beside it.")
+    elif zips:
+        notebooks = notebooks_in(zips[-1], problems)
+    if not notebooks:
+        notebooks = [entry for entry in readable[:MAX_NOTEBOOKS] if not entry.is_zip and holds_notebook(entry)]
+        notes += [f"{shown(entry.name)} is not called .ipynb, but is a notebook." for entry in notebooks]
+    base = Submission(student, "", found.late, identifier=owner.identifier)
+    if not notebooks:
+        files = ", ".join(shown(entry.name) for entry in readable[:5])
+        why = " ".join(problems[:3]) or (f"There is no notebook among the files: {files}." if files else "")
+        problem = f"{why or 'No file was handed in.'} Hand in the .ipynb file."
+        return dataclasses.replace(base, problem=problem, notes=tuple(notes))
+    chosen = best(notebooks, lesson, names, notes)
+    name = chosen.name.encode("utf-8", "replace").decode()
+    return dataclasses.replace(base, name=name, notes=(*notes, *problems[:3]), loader=chosen.load)
+
+
+def notebooks_in(entry: Entry, problems: list[str]) -> list[Entry]:
+    """Return the notebooks in a student's own zip."""
+    try:
+        data = entry.load()
+        if len(data) > MAX_BYTES:
+            raise UnreadableError(f"The zip has more than {MAX_BYTES // 2**20} MB. Clear all outputs and zip it again.")
+        inside = entries_of_zip(lambda: io.BytesIO(data), len(data), MAX_INNER_ENTRIES, MAX_INNER_TOTAL)
+    except UnreadableError as error:
+        problems.append(str(error))
+        return []
+
+    problems += [inner.problem for inner in inside if inner.problem]
+    if any(inner.is_zip for inner in inside):
+        problems.append("A zip inside of a zip was not opened.")
+    readable = [inner for inner in inside if inner.name and not inner.problem]
+    found = [inner for inner in readable if inner.is_notebook]
+    found = found or [inner for inner in readable[:MAX_NOTEBOOKS] if holds_notebook(inner)]
+
+    def again() -> io.BytesIO:  # the zip is read anew for its notebook: a class's zips are not all held in memory
+        return io.BytesIO(entry.load())
+
+    return [Entry(inner.parts, functools.partial(read_in_zip, again, inner.index)) for inner in found]
+
+
+def holds_notebook(entry: Entry) -> bool:
+    """Tell whether a file that is not called .ipynb looks like a notebook all the same."""
+    if not re.search(r"\.(json|txt|ipynb.*)$|^[^.]*$", entry.name, re.I | re.S):
+        return False
+    try:
+        data = entry.load()
+    except UnreadableError:
+        return False
+    return data.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{" and (b'"cells"' in data or b'"worksheets"' in data)
+
+
+def newest_attempts(entries: list[Entry], notes: list[str]) -> list[Entry]:
+    """Of files that differ only in a number at the end (`a.ipynb`, `a-1.ipynb`), keep the one with the highest."""
+    newest: dict[tuple[str, ...], tuple[int, Entry]] = {}
+    for entry in entries:
+        found = ATTEMPT.fullmatch(entry.name)
+        key = (*entry.parts[:-1], found[1] + found[3] if found else entry.name)
+        attempt = int(found[2]) if found else 0
+        if key not in newest or attempt >= newest[key][0]:
+            newest[key] = attempt, entry
+    kept = [entry for _, entry in newest.values()]
+    if len(kept) < len(entries):
+        notes.append(f"Of {len(entries)} files the newest were looked at: resubmissions replace what came before.")
+    return kept
+
+
+def best(notebooks: list[Entry], lesson: str, names: Collection[str], notes: list[str]) -> Entry:
+    """Return the notebook that defines most of the lesson's functions; of equals that of the lesson's name, the newest."""
+    if len(notebooks) == 1:
+        return notebooks[0]
+    define = re.compile(rb"\b(?:def|class)\s+(" + b"|".join(re.escape(n.encode()) for n in sorted(names)) + rb")\b")
+
+    def rank(entry: Entry) -> tuple[int, bool, list[tuple[int, str]]]:
+        try:
+            held = len(set(define.findall(entry.load()))) if names else 0
+        except UnreadableError:
+            held = -1
+        return held, lesson in entry.name, natural("/".join(entry.parts))
+
+    chosen = max(notebooks[-MAX_NOTEBOOKS:], key=rank)
+    others = ", ".join(shown(entry.name) for entry in notebooks if entry is not chosen)
+    notes.append(
+        f"Of {len(notebooks)} notebooks, {shown(chosen.name)} was taken: it holds most of the lesson's functions, "
+        f"or is the newest by name. Not read: {others[:100]}."
+    )
+    return chosen
+
+
+def natural(text: str) -> list[tuple[int, str]]:
+    """Return a key that sorts a2 before a10."""
+    return [
+        (int(part) if len(part) < 20 else 0, "") if part.isdecimal() else (-1, part)
+        for part in re.split(r"(\d+)", text)
+    ]
+
+
+def shown(name: str) -> str:
+    """Return a file's name as it may stand in a sentence: short, and without anything that does not print."""
+    text = "".join(char if char.isprintable() else "?" for char in name[:200])
+    return text if len(text) <= 60 else text[:40] + "…" + text[-19:]
