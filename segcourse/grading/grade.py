@@ -85,6 +85,7 @@ class Grader:
             key_hash=self.key_hash,
             versions=versions(),
             when=now(),
+            identifier=submission.identifier,
         )
         if submission.problem:
             return dataclasses.replace(blank, status="no notebook", notes=(*blank.notes, submission.problem))
@@ -130,6 +131,7 @@ class Grader:
                     card=dataclasses.asdict(cards[exercise.name]),
                     fingerprint=sha256(program.shapes[exercise.name].encode("utf-8", "replace")),
                     cell=program.found[exercise.name],
+                    size=program.shapes[exercise.name].count("("),
                 )
             )
         return dataclasses.replace(

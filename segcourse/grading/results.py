@@ -35,6 +35,8 @@ class Result:
     """The same for answers that are the same but for comments, blanks and strings of documentation."""
     cell: int = 0
     """In which cell the answer was found, counted from 1; 0 for none."""
+    size: int = 0
+    """Of how many syntax nodes the answer consists: that short answers are the same says nothing."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,8 @@ class Record:
     """Processor seconds that the submission's own code took."""
     when: str = ""
     """When it was graded: ISO 8601, UTC."""
+    identifier: str = ""
+    """The LMS's number for the student, where the files' names hold one."""
 
     @property
     def points(self) -> int:
