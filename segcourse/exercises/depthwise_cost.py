@@ -36,17 +36,28 @@ def conv_macs(
 
 
 def _layer(draw: Draw) -> Case:
-    kernel, in_channels = draw.integer(2, 5), draw.integer(2, 6)
+    kernel, in_channels = draw.choice((2, 3, 4, 5, 1)), draw.integer(2, 6)
     height = draw.integer(kernel, 24)
     return {
         "height": height,
-        "width": height + draw.integer(1, 9),
+        "width": max(kernel, height + draw.choice((1, 4, 9, -1, -5))),
         "in_channels": in_channels,
-        "out_channels": in_channels + draw.integer(1, 5),
+        "out_channels": max(1, in_channels + draw.choice((1, 3, 5, 0, -2))),
         "kernel": kernel,
         "stride": draw.integer(1, 3),
-        "padding": draw.integer(0, kernel // 2),
+        "padding": draw.integer(0, 4),
     }
+
+
+def _exactly(expected: Any, got: Any) -> Mismatch | None:
+    """Compare as `agree` does, but counts to the last digit: a network's are too large for a float32."""
+    mismatch = agree(expected, got)
+    pairs = zip(expected, got) if isinstance(expected, tuple) else [(expected, got)]
+    if mismatch or all(math.isclose(float(e), float(g), rel_tol=1e-9) for e, g in pairs):
+        return mismatch
+    return Mismatch(
+        "only its first seven digits are right: a float32 keeps no more. Count with Python's whole numbers."
+    )
 
 
 def _conv_on_meta(
@@ -60,6 +71,10 @@ def _conv_on_meta(
 
 def _fits(size: int, kernel: int, stride: int, padding: int) -> int:
     return (size + 2 * padding - kernel) // stride + 1
+
+
+def _padded_once(size: int, kernel: int, stride: int, padding: int) -> int:
+    return (size + padding - kernel) // stride + 1
 
 
 def _macs_with(
@@ -77,7 +92,44 @@ def _macs_with(
     return count
 
 
+def _stride_along(axis: int) -> Callable[..., int]:
+    """A wrong count: the stride is made along one axis, 0 or 1, and along the other the kernel stands everywhere."""
+
+    def count(
+        height: int, width: int, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int
+    ) -> int:
+        sides = enumerate((height, width))
+        rows, columns = (_fits(side, kernel, stride if i == axis else 1, padding) for i, side in sides)
+        return rows * columns * in_channels * kernel**2 * out_channels
+
+    return count
+
+
+def _places_rounded(
+    height: int, width: int, in_channels: int, out_channels: int, kernel: int, stride: int, padding: int
+) -> int:
+    """Round the number of places down, in place of the rows and the columns."""
+    rows, columns = ((side + 2 * padding - kernel) / stride + 1 for side in (height, width))
+    return int(rows * columns) * in_channels * kernel**2 * out_channels
+
+
+def _count_rounded(*layer: int) -> int:
+    """Round the whole count down."""
+    return int(_macs_with(lambda size, kernel, stride, padding: (size + 2 * padding - kernel) / stride + 1)(*layer))
+
+
+def _wrapped_around(*layer: int) -> int:
+    """The count as a whole number of 32 bits."""
+    return (conv_macs(*layer) + 2**31) % 2**32 - 2**31
+
+
 HAND = "One layer, one product at a time"
+ROUNDED_LATE = "You rounded at the end. The kernel makes whole steps along each axis: round the rows and the columns."
+ONE_STRIDE = "You let the kernel make its stride along one axis only. It does so along both."
+FROM_THE_STRIDE = (
+    "Your output has as many rows as the stride fits into the input's, whatever the kernel and the padding. That is so "
+    'only where the padding is made for it ("same").'
+)
 SIZES = "Where the output's size comes from"
 
 CONV_MACS = Exercise(
@@ -94,7 +146,11 @@ CONV_MACS = Exercise(
         {"height": 3, "width": 4, "in_channels": 2, "out_channels": 3, "kernel": 2, "stride": 1, "padding": 0},
         {"height": 12, "width": 13, "in_channels": 3, "out_channels": 256, "kernel": 5, "stride": 1, "padding": 0},
         {"height": 10, "width": 7, "in_channels": 4, "out_channels": 5, "kernel": 3, "stride": 2, "padding": 1},
+        {"height": 11, "width": 6, "in_channels": 5, "out_channels": 2, "kernel": 1, "stride": 2, "padding": 1},
+        # More than 2 ** 31, and odd enough to be no float32.
+        {"height": 61, "width": 73, "in_channels": 251, "out_channels": 241, "kernel": 3, "stride": 1, "padding": 1},
     ),
+    compare=_exactly,
     misconceptions=(
         Misconception(
             "input_size",
@@ -108,6 +164,32 @@ CONV_MACS = Exercise(
             lambda height, width, *others: conv_macs(height, height, *others),
             "You used the height for both axes. The image need not be square.",
             SIZES,
+        ),
+        Misconception(
+            "width_for_both",
+            lambda height, width, *others: conv_macs(width, width, *others),
+            "You used the width for both axes. The image need not be square.",
+            SIZES,
+        ),
+        Misconception(
+            "input_over_stride",
+            _macs_with(lambda size, kernel, stride, padding: size // stride),
+            FROM_THE_STRIDE,
+            SIZES,
+        ),
+        Misconception(
+            "same_padding",
+            _macs_with(lambda size, kernel, stride, padding: -(-size // stride)),
+            FROM_THE_STRIDE,
+            SIZES,
+        ),
+        Misconception("stride_on_rows_only", _stride_along(0), ONE_STRIDE, SIZES),
+        Misconception("stride_on_columns_only", _stride_along(1), ONE_STRIDE, SIZES),
+        Misconception(
+            "wraps_around",
+            _wrapped_around,
+            "Your count has 32 bits and wraps around beyond 2,147,483,647. Python's own whole numbers have no end.",
+            HAND,
         ),
         Misconception(
             "flop_for_mac",
@@ -161,7 +243,7 @@ CONV_MACS = Exercise(
         ),
         Misconception(
             "padding_on_one_side",
-            _macs_with(lambda size, kernel, stride, padding: (size + padding - kernel) // stride + 1),
+            _macs_with(_padded_once),
             "You padded one side of the image only. At which sides do the zeros lie?",
             SIZES,
         ),
@@ -184,6 +266,8 @@ CONV_MACS = Exercise(
             "You kept a fraction of a step, and so a fraction of a place. `//` rounds down, `/` does not.",
             SIZES,
         ),
+        Misconception("places_rounded", _places_rounded, ROUNDED_LATE, SIZES),
+        Misconception("count_rounded", _count_rounded, ROUNDED_LATE, SIZES),
     ),
     hints=(
         "Two questions: how many numbers has the output, and how many products is each of them the sum of?",
@@ -208,13 +292,12 @@ def layer_budgets(
 
 def _grouped_layer(draw: Draw) -> Case:
     groups = draw.choice((1, 2, 3, 4))
-    in_channels = groups * draw.integer(1, 3)
     height = draw.integer(2, 9)
     return {
         "height": height,
-        "width": height + draw.integer(1, 5),
-        "in_channels": in_channels,
-        "out_channels": in_channels + groups * draw.integer(1, 3),
+        "width": max(1, height + draw.choice((1, 3, 5, -1, -4))),
+        "in_channels": groups * draw.integer(1, 4),
+        "out_channels": groups * draw.choice((2, 1, 3, 5)),
         "kernel": draw.integer(1, 4),
         "groups": groups,
         "bias": draw.choice((False, True)),
@@ -258,9 +341,14 @@ def _bias_of_the_input(height: int, width: int, in_channels: int, *others: Any) 
     return parameters + (in_channels - out_channels) * bias, *rest
 
 
-def _macs_first(*arguments: Any) -> Any:
-    parameters, macs, activations = layer_budgets(*arguments)
-    return macs, parameters, activations
+def _budgets_changed(change: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrong budgets: the right ones, `change`d; it is called with the three and the number of groups."""
+    return lambda *layer: change(*layer_budgets(*layer), layer[5])
+
+
+def _budgets_of_the_input(height: int, width: int, *others: Any) -> Any:
+    kernel = others[2]
+    return layer_budgets(height - kernel + 1, width - kernel + 1, *others)
 
 
 BUDGETS = "Four budgets"
@@ -280,7 +368,10 @@ LAYER_BUDGETS = Exercise(
         {"height": 3, "width": 5, "in_channels": 4, "out_channels": 6, "kernel": 3, "groups": 2, "bias": True},
         {"height": 4, "width": 7, "in_channels": 6, "out_channels": 9, "kernel": 2, "groups": 3, "bias": False},
         {"height": 56, "width": 48, "in_channels": 8, "out_channels": 16, "kernel": 3, "groups": 8, "bias": True},
+        {"height": 4, "width": 7, "in_channels": 6, "out_channels": 3, "kernel": 2, "groups": 3, "bias": True},
+        {"height": 5, "width": 3, "in_channels": 4, "out_channels": 4, "kernel": 3, "groups": 4, "bias": True},
     ),
+    compare=_exactly,
     misconceptions=(
         Misconception(
             "divides_twice",
@@ -294,6 +385,26 @@ LAYER_BUDGETS = Exercise(
             _budgets_with(lambda n, m, k, g: m * n * k * k),
             "You let every output channel read all input channels. With groups it reads those of its own group only.",
             GROUPS,
+        ),
+        Misconception(
+            "groups_ignored_in_macs",
+            _budgets_changed(lambda parameters, macs, activations, groups: (parameters, macs * groups, activations)),
+            "Your parameters are right. In the multiply-adds you let every output channel read all input channels.",
+            GROUPS,
+        ),
+        Misconception(
+            "macs_divided_twice",
+            _budgets_changed(lambda parameters, macs, activations, groups: (parameters, macs // groups, activations)),
+            "Your parameters are right, but you divided the multiply-adds by the number of groups once more. Each "
+            "weight is used at every place of the output: does that depend on the groups?",
+            GROUPS,
+        ),
+        Misconception(
+            "size_of_the_input",
+            _budgets_of_the_input,
+            "You took height and width for the input's, and made them smaller by the kernel. They are the output's "
+            "already.",
+            "Exercise: three budgets of a layer in groups (2 points)",
         ),
         Misconception(
             "activations_divided",
@@ -325,6 +436,12 @@ LAYER_BUDGETS = Exercise(
             "bias_always",
             _budgets_with(parameters=lambda w, m, g, bias, places: w + m),
             "You counted a bias also where the layer has none.",
+            BUDGETS,
+        ),
+        Misconception(
+            "bias_of_one",
+            _budgets_with(parameters=lambda w, m, g, bias, places: w + bias),
+            "You counted the bias as one number. Does every output channel get the same?",
             BUDGETS,
         ),
         Misconception(
@@ -366,8 +483,14 @@ LAYER_BUDGETS = Exercise(
         ),
         Misconception(
             "macs_first",
-            _macs_first,
+            _budgets_changed(lambda parameters, macs, activations, groups: (macs, parameters, activations)),
             "The three numbers are right, their order is not: parameters come first, then multiply-adds.",
+            "Exercise: three budgets of a layer in groups (2 points)",
+        ),
+        Misconception(
+            "activations_second",
+            _budgets_changed(lambda parameters, macs, activations, groups: (parameters, activations, macs)),
+            "The three numbers are right, their order is not: activations come last.",
             "Exercise: three budgets of a layer in groups (2 points)",
         ),
     ),
@@ -447,7 +570,9 @@ SEPARABLE_MACS = Exercise(
     examples=(
         {"height": 12, "width": 13, "in_channels": 3, "out_channels": 256, "kernel": 5, "stride": 1, "padding": 0},
         {"height": 9, "width": 14, "in_channels": 2, "out_channels": 5, "kernel": 3, "stride": 2, "padding": 1},
+        {"height": 11, "width": 6, "in_channels": 5, "out_channels": 2, "kernel": 3, "stride": 2, "padding": 4},
     ),
+    compare=_exactly,
     misconceptions=(
         Misconception(
             "forgets_pointwise",
@@ -480,6 +605,30 @@ SEPARABLE_MACS = Exercise(
             SIZES,
         ),
         Misconception(
+            "depthwise_at_the_input",
+            _separable_with(first=_size_itself),
+            "You counted the depthwise layer at every pixel of the input. It works at the places of its own output.",
+            SIZES,
+        ),
+        Misconception(
+            "height_for_both",
+            lambda height, width, *others: separable_macs(height, height, *others),
+            "You used the height for both axes. The image need not be square.",
+            SIZES,
+        ),
+        Misconception(
+            "width_for_both",
+            lambda height, width, *others: separable_macs(width, width, *others),
+            "You used the width for both axes. The image need not be square.",
+            SIZES,
+        ),
+        Misconception(
+            "padding_on_one_side",
+            _separable_with(first=_padded_once, second=_padded_once),
+            "You padded one side of the image only. At which sides do the zeros lie?",
+            SIZES,
+        ),
+        Misconception(
             "pointwise_strides_again",
             _separable_with(second=lambda size, k, s, p: (_fits(size, k, s, p) - 1) // s + 1),
             "You let the pointwise layer make strides as well. The depthwise one has made them already.",
@@ -495,6 +644,12 @@ SEPARABLE_MACS = Exercise(
             "depthwise_reads_all",
             _separable_with(depthwise=lambda n, m, k: n * n * k * k),
             "Your depthwise layer reads all input channels for each of its outputs. It has as many groups as channels.",
+            SPLIT,
+        ),
+        Misconception(
+            "depthwise_is_dense",
+            _separable_with(depthwise=lambda n, m, k: n * m * k * k),
+            "Your first count is that of the dense convolution. The depthwise layer mixes no channels.",
             SPLIT,
         ),
         Misconception(
@@ -610,7 +765,7 @@ def _chain(layers: str) -> nn.Sequential:
 def _network(draw: Draw) -> Case:
     """Convolutions, one stage that may run twice, a transposed layer, and a linear layer along the rows."""
     n, a, b, groups = draw.integer(2, 3), 2 * draw.integer(1, 3), draw.integer(3, 5), draw.integer(1, 2)
-    kernel = draw.choice(((3, 1), (2, 3), (3, 2)))
+    kernel, stamp_rows, spread = draw.choice(((3, 1), (2, 3), (3, 2))), draw.integer(1, 3), draw.integer(1, 2)
     height, width = draw.integer(5, 8), draw.integer(6, 9)
     stride = draw.integer(1, 2)
     columns = (width - kernel[1]) // stride + 1
@@ -618,11 +773,12 @@ def _network(draw: Draw) -> Case:
     twice = draw.choice((True, False))
     up = draw.integer(2, 3)
     wide = up * (columns - 1) + up + 1
-    middle = f"Conv2d({a}, {a}, 3, padding=1, groups={2 * groups if a == 4 else 2})"
+    dilated = ", dilation=2" if spread == 2 else ""
+    middle = f"Conv2d({a}, {a}, 3, padding={spread}{dilated}, groups={2 * groups if a == 4 else 2})"
     return {
         "encoder": f"Conv2d({n}, {a}, {kernel}, stride={stride}, bias={bias}), ReLU()",
         "middle": f"Sequential({middle}), ReLU()" if draw.choice((True, False)) else f"{middle}, ReLU()",
-        "decoder": f"ConvTranspose2d({a}, {2 * b}, {up + 1}, {up}, groups={draw.choice((2, 1))})",
+        "decoder": f"ConvTranspose2d({a}, {2 * b}, ({stamp_rows}, {up + 1}), {up}, groups={draw.choice((2, 1))})",
         "head": f"Linear({wide}, {draw.integer(2, 4)})",
         "order": ("encoder", *["middle"] * (1 + twice), "decoder", "head"),
         "shape": (draw.integer(1, 3), n, height, width),
@@ -636,30 +792,52 @@ def _model(case: Case) -> _Stages:
     return _Stages({name: case[name] for name in PARTS if name in case}, case["order"])
 
 
-class _Counts(dict[str, int]):
-    """What an answer returned; `left` is the number of hooks that it left on the model."""
-
-    left = 0
+TRACES = {
+    "hooks left on the model": "hooks are still on the model: take them off at the end.",
+    "hooks of others taken off": "hooks that others had put on the model are gone: take off your own only.",
+    "parts in another mode": "the model was in training mode, and is no more: leave it as it was.",
+    "parameters changed": "the model's parameters are not what they were: leave them alone.",
+}
+"""What an answer can leave behind on the model, and what is said of it where the counts are right."""
 
 
 def _drive_counter(answer: Callable[..., Any], case: Case) -> Any:
-    """Build the network, hand it over, and see whether hooks were left on it."""
+    """Build the network, hand it over, and see what was left behind on it: that comes back beside the counts."""
     model = _model(case)
+    layers, before = list(model.modules()), {name: value.clone() for name, value in model.state_dict().items()}
+    others = [layer.register_forward_hook(lambda *_: None) for layer in layers]
     macs = answer(model, case["shape"])
     if not isinstance(macs, dict):
         return macs
-    counts = _Counts(macs)
-    counts.left = sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in model.modules())
-    return counts
+    gone = sum(handle.id not in layer._forward_hooks for handle, layer in zip(others, layers))
+    hooks = sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in layers) - len(layers) + gone
+    changed = [not _same_tensor(value, before[name]) for name, value in model.state_dict().items()]
+    left = (hooks, gone, sum(not layer.training for layer in layers), sum(changed))
+    return {**macs, **{trace: count for trace, count in zip(TRACES, left) if count}}
+
+
+def _same_tensor(a: Tensor, b: Tensor) -> bool:
+    return a.device == b.device and a.shape == b.shape and torch.equal(a, b)
+
+
+def _counts_first(case: Case, value: Any) -> Any:
+    """Where counts are wrong, what was left behind does not matter yet."""
+    if not isinstance(value, dict):
+        return value
+    counts = {name: count for name, count in value.items() if name not in TRACES}
+    return value if agree(_by_arithmetic(_model(case), case["shape"]), counts) is None else counts
 
 
 def _same_counts(expected: Any, got: Any) -> Mismatch | None:
-    mismatch = agree(expected, got)
-    if mismatch is None and got.left:
-        return Mismatch(
-            f"the counts are right, but hooks are still on the model ({got.left}): take them off at the end."
-        )
-    return mismatch
+    if not isinstance(got, dict):
+        return agree(expected, got)
+    counts = {name: count for name, count in got.items() if name not in TRACES}
+    names = expected if expected.keys() == counts.keys() else ()
+    mismatch = agree(expected, counts) or _exactly(
+        tuple(expected[name] for name in names), [counts[name] for name in names]
+    )
+    traces = [says for trace, says in TRACES.items() if trace in got]
+    return mismatch or (Mismatch(f"the counts are right, but {traces[0]}") if traces else None)
 
 
 def _by_arithmetic(model: Any, shape: tuple[int, ...]) -> dict[str, int]:
@@ -674,7 +852,8 @@ def _by_arithmetic(model: Any, shape: tuple[int, ...]) -> dict[str, int]:
                 uses, width = images * channels * height, layer.out_features
             else:
                 channels, before = layer.out_channels, (height, width)
-                options = zip(before, layer.kernel_size, layer.stride, layer.padding)
+                spread = (d * (k - 1) + 1 for k, d in zip(layer.kernel_size, layer.dilation))
+                options = zip(before, spread, layer.stride, layer.padding)
                 if isinstance(layer, nn.ConvTranspose2d):
                     height, width = ((n - 1) * s + k - 2 * p for n, k, s, p in options)
                     uses = images * before[0] * before[1]
@@ -690,6 +869,7 @@ def _counter(
     count: Callable[[Any, Tensor, Tensor], int],
     join: Callable[[int, int], int] = lambda before, now: before + now,
     modules: Callable[[nn.Module], Any] = nn.Module.named_modules,
+    kinds: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear),
     leave: bool = False,
 ) -> Callable[..., dict[str, int]]:
     """A wrong counter: `count` of (layer, input, output) at each call, `join` of the counts of several calls."""
@@ -703,7 +883,6 @@ def _counter(
 
             return hook
 
-        kinds = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
         hooks = [m.register_forward_hook(hook_of(name)) for name, m in modules(model) if isinstance(m, kinds)]
         with torch.no_grad():
             model(torch.zeros(shape))
@@ -729,18 +908,39 @@ def _with_all_parameters(layer: Any, x: Tensor, y: Tensor) -> int:
     return _right(layer, x, y) // layer.weight.numel() * (layer.weight.numel() + bias)
 
 
-def _one_name(join: Callable[[int, int], int]) -> Callable[..., dict[str, int]]:
-    """A counter whose hooks look the name up when they run: by then the loop has ended, and all find the last one."""
+def _square(layer: Any, x: Tensor, y: Tensor) -> int:
+    """Square the kernel's first side."""
+    if isinstance(layer, nn.Linear):
+        return _right(layer, x, y)
+    return _right(layer, x, y) // layer.kernel_size[1] * layer.kernel_size[0]
+
+
+def _stamped_by_all(layer: Any, x: Tensor, y: Tensor) -> int:
+    """A transposed layer by its output, with all input channels for each of its numbers."""
+    return y.numel() * layer.weight[:, 0].numel()
+
+
+def _one_name(
+    join: Callable[[int, int], int] = lambda before, now: before + now, zeros: bool = False, one_layer: bool = False
+) -> Callable[..., dict[str, int]]:
+    """A counter whose hooks look the name up when they run: by then the loop has ended, and all find the last one.
+
+    zeros: every layer had a zero before. one_layer: the hooks look the layer up as well.
+    """
 
     def answer(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
-        *_, (last, _) = model.named_modules()
-        counts = _counter(_right)(model, shape)
+        *_, (last, last_layer) = model.named_modules()
+        counts = _counter(lambda m, x, y: _right(last_layer if one_layer else m, x, y))(model, shape)
         total = 0
         for one in counts.values():
             total = join(total, one)
-        return {last: total}
+        return {**(dict.fromkeys(counts, 0) if zeros else {}), last: total}
 
     return answer
+
+
+def _in_evaluation_mode(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
+    return macs_by_layer(model.eval(), shape)
 
 
 def _per_group(layer: Any) -> int:
@@ -751,6 +951,12 @@ TOTAL = "Every layer of a network"
 STAMPS = "Transposed layers count by their input"
 EXERCISE_PROFILER = "Exercise: a small profiler (3 points)"
 BIAS_IN_HOOKS = "You counted the bias as one more product for each number of the output."
+TRANSPOSED_BY_OUTPUT = (
+    "You counted the transposed layer by its output. Each number of which map is stamped with a whole kernel?"
+)
+FEWER_KINDS = "Not all layers that multiply are in your dict. Which kinds of layers did you give a hook?"
+LINEAR_AXES = "You counted the linear layer's vectors along some axes only. All axes but the last count them."
+SQUARED = "You squared the kernel's first side. A kernel may have more rows than columns."
 ONE_NAME = (
     "All your hooks write under one name. A hook made in a loop looks `name` up only when it runs, and by then the "
     "loop has ended: how did the hook of `tiny` get a name of its own?"
@@ -771,6 +977,8 @@ MACS_BY_LAYER = Exercise(
         {"decoder": "ConvTranspose2d(2, 4, 2, 2, groups=2)", "order": ("decoder",), "shape": (1, 2, 1, 2)},
         {"head": "Linear(3, 2)", "order": ("head",), "shape": (2, 1, 2, 3)},
         {"middle": "Conv2d(1, 1, 3, padding=1)", "order": ("middle", "middle"), "shape": (1, 1, 2, 3)},
+        {"decoder": "ConvTranspose2d(2, 6, (2, 3), 2)", "order": ("decoder",), "shape": (1, 2, 2, 3)},
+        {"encoder": "Conv2d(1, 2, 2, dilation=2)", "order": ("encoder",), "shape": (1, 1, 3, 4)},
         {
             "encoder": "Conv2d(2, 4, (3, 2), stride=2), ReLU()",
             "middle": "Sequential(Conv2d(4, 4, 3, padding=1, groups=2)), ReLU()",
@@ -782,7 +990,8 @@ MACS_BY_LAYER = Exercise(
     ),
     drive=_drive_counter,
     compare=_same_counts,
-    runs=15,
+    measure=_counts_first,
+    runs=16,
     seconds=5.0,
     misconceptions=(
         Misconception(
@@ -793,7 +1002,20 @@ MACS_BY_LAYER = Exercise(
                     lambda m, x, y: y.numel() * (m.in_channels // m.groups) * m.weight[0, 0].numel(),
                 )
             ),
-            "You counted the transposed layer by its output. Each number of which map is stamped with a whole kernel?",
+            TRANSPOSED_BY_OUTPUT,
+            STAMPS,
+        ),
+        Misconception(
+            "transposed_by_output_ungrouped",
+            _counter(_unless(nn.ConvTranspose2d, _stamped_by_all)),
+            TRANSPOSED_BY_OUTPUT,
+            STAMPS,
+        ),
+        Misconception(
+            "transposed_by_input_channels",
+            _counter(_unless(nn.ConvTranspose2d, lambda m, x, y: x.numel() * m.weight[:, 0].numel())),
+            "Your transposed layer works by its input, which is right. But a number of the input is not multiplied by "
+            "the kernels of other input channels: which axis of the weight is which?",
             STAMPS,
         ),
         Misconception(
@@ -817,6 +1039,21 @@ MACS_BY_LAYER = Exercise(
             "and it works on every vector along the last one.",
             TOTAL,
         ),
+        Misconception(
+            "linear_of_the_first_axes",
+            _counter(_unless(nn.Linear, lambda m, x, y: len(x) * x.shape[1] * m.weight.numel())),
+            LINEAR_AXES,
+            TOTAL,
+        ),
+        Misconception(
+            "linear_of_the_second_axis",
+            _counter(_unless(nn.Linear, lambda m, x, y: x.shape[1] * m.weight.numel())),
+            LINEAR_AXES,
+            TOTAL,
+        ),
+        Misconception("no_linear", _counter(_right, kinds=(nn.Conv2d, nn.ConvTranspose2d)), FEWER_KINDS, TOTAL),
+        Misconception("no_transposed", _counter(_right, kinds=(nn.Conv2d, nn.Linear)), FEWER_KINDS, TOTAL),
+        Misconception("convolutions_only", _counter(_right, kinds=(nn.Conv2d,)), FEWER_KINDS, TOTAL),
         Misconception(
             "groups_ignored",
             _counter(lambda m, x, y: _right(m, x, y) * _per_group(m)),
@@ -854,6 +1091,14 @@ MACS_BY_LAYER = Exercise(
             HAND,
         ),
         Misconception(
+            "bias_as_a_tap",
+            _counter(
+                lambda m, x, y: _right(m, x, y) // m.weight[0].numel() * (m.weight[0].numel() + (m.bias is not None))
+            ),
+            BIAS_IN_HOOKS,
+            HAND,
+        ),
+        Misconception(
             "flop_for_mac",
             _counter(lambda m, x, y: 2 * _right(m, x, y)),
             "Your counts are twice as large: FLOP, not multiply-adds.",
@@ -866,17 +1111,19 @@ MACS_BY_LAYER = Exercise(
             SIZES,
         ),
         Misconception(
-            "last_call_only",
+            "one_call_only",
             _counter(_right, lambda before, now: now),
-            "A layer that runs twice works twice; you kept the count of its last call.",
+            "A layer that runs twice works twice; you kept the count of one call.",
             TOTAL,
         ),
         Misconception(
             "one_name_for_all",
-            _one_name(lambda before, now: before + now),
+            _one_name(),
             ONE_NAME,
             EXERCISE_PROFILER,
         ),
+        Misconception("one_name_among_zeros", _one_name(zeros=True), ONE_NAME, EXERCISE_PROFILER),
+        Misconception("one_layer_for_all", _one_name(one_layer=True), ONE_NAME, EXERCISE_PROFILER),
         Misconception(
             "one_name_and_last_call",
             _one_name(lambda before, now: now),
@@ -891,18 +1138,24 @@ MACS_BY_LAYER = Exercise(
         ),
         Misconception(
             "square_kernels",
-            _counter(
-                _unless(nn.Conv2d, lambda m, x, y: y.numel() * m.weight.shape[1] * m.kernel_size[0] ** 2),
-            ),
-            "You squared the kernel's first side. A kernel may have more rows than columns.",
+            _counter(_square),
+            SQUARED,
             TOTAL,
         ),
+        Misconception("square_in_convolutions", _counter(_unless(nn.Conv2d, _square)), SQUARED, TOTAL),
+        Misconception("square_in_transposed", _counter(_unless(nn.ConvTranspose2d, _square)), SQUARED, TOTAL),
         Misconception(
             "outer_modules_only",
             _counter(_right, modules=nn.Module.named_children),
             "You looked at the model's direct children. The layers are further inside: which method walks through all "
             "of them, with their full names?",
             TOTAL,
+        ),
+        Misconception(
+            "evaluation_mode_left",
+            _in_evaluation_mode,
+            "The counts are right, but you left the model in evaluation mode. Who trains it next will wonder.",
+            EXERCISE_PROFILER,
         ),
         Misconception(
             "hooks_left",
@@ -938,17 +1191,22 @@ def dearest_stage(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, fl
 
 
 def _rows(draw: Draw) -> Case:
-    """Six to nine layers of some stages, one of which comes back after others; no two sums alike."""
-    depth = draw.integer(1, 2)
+    """Five to seven layers of four stages, one of them a single layer with a short name; no two sums alike."""
+    depth = draw.integer(1, 3)
     value = varied(draw)
-    stages = [("encoder", "stage1"), ("encoder", "stage12"), ("decoder", "stage1"), ("decoder", "stage12")]
-    order = [0, 1, 2, 3, value.integer(0, 1), 0, 2 + value.integer(0, 1)][: draw.integer(5, 7)]
-    if depth == 1:
-        stages = [("stage1", "a"), ("stage12", "a"), ("stage3", "b"), ("stage12", "b")]
+    stages = {
+        1: ("stage1.a", "stage12.a", "stage3.b", "fc"),
+        2: ("encoder.stage1", "encoder.stage12", "decoder.stage1", "fc"),
+        3: ("net.encoder.stage1", "net.encoder.stage12", "net.decoder.stage1", "net.fc"),
+    }[depth]
+    order = [0, 1, 2, 3, value.integer(0, 1), 0, 1 + value.integer(0, 1)][: draw.integer(5, 7)]
     rows = []
     for number, stage in enumerate(order):
-        macs = 1000 * value.integer(1, 90) + 2**number  # sums of different powers: never two alike
-        rows.append((".".join((*stages[stage], f"conv{number}")), value.integer(1, 999), macs))
+        macs = (
+            1000 * value.integer(1, 250 if stage == 3 else 90) + 2**number
+        )  # sums of different powers: never two alike
+        name = stages[stage] if stage == 3 else f"{stages[stage]}.conv{number}"
+        rows.append((name, value.integer(1, 999), macs))
     return {"rows": rows, "depth": depth}
 
 
@@ -1007,14 +1265,58 @@ def _neighbours_only(rows: list[tuple[str, int, int]], depth: int) -> tuple[str,
     return stage, macs / sum(row[2] for row in rows)
 
 
-def _by_beginning(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
-    names = {".".join(layer.split(".")[:depth]) for layer, _, _ in rows}
-    sums = {name: sum(macs for layer, _, macs in rows if layer.startswith(name)) for name in sorted(names)}
-    dearest = max(sums, key=lambda name: sums[name])
-    return dearest, sums[dearest] / sum(row[2] for row in rows)
+def _by_beginning(after: str = "") -> Callable[..., tuple[str, float]]:
+    """A wrong sum: of all layers whose names begin with the stage's, and what comes `after` it."""
+
+    def choose(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+        names = {".".join(layer.split(".")[:depth]) for layer, _, _ in rows}
+        sums = {name: sum(macs for layer, _, macs in rows if layer.startswith(name + after)) for name in sorted(names)}
+        dearest = max(sums, key=lambda name: sums[name])
+        return dearest, sums[dearest] / sum(row[2] for row in rows)
+
+    return choose
+
+
+def _work_of_the_largest(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+    """Choose by parameters, with the stage's share of the multiply-adds."""
+    largest, _ = _stage_with(column=1)(rows, depth)
+    of_stage = sum(macs for layer, _, macs in rows if ".".join(layer.split(".")[:depth]) == largest)
+    return largest, of_stage / sum(macs for *_, macs in rows)
+
+
+def _overwritten(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+    last = {".".join(layer.split(".")[:depth]): macs for layer, _, macs in rows}
+    dearest = max(last, key=lambda stage: last[stage])
+    return dearest, last[dearest] / sum(last.values())
+
+
+def _long_names_only(of_all: bool) -> Callable[..., tuple[str, float]]:
+    """Leave out the layers whose names have too few words; the share is of the others, or of all."""
+
+    def choose(rows: list[tuple[str, int, int]], depth: int) -> tuple[str, float]:
+        long = [row for row in rows if len(row[0].split(".")) >= depth]
+        stage, share = dearest_stage(long, depth)
+        return stage, share * sum(row[2] for row in long) / sum(row[2] for row in rows) if of_all else share
+
+    return choose
+
+
+def _rounded_to(digits: int) -> Misconception:
+    return Misconception(
+        f"rounded_to_{digits}",
+        _stage_with(share=lambda part, whole: round(part / whole, digits)),
+        "The stage is right; its share is rounded. Return it as it is: whoever prints it may round.",
+        "Exercise: the most expensive stage (2 points)",
+    )
 
 
 BALANCE = "The balance of a network"
+OVERWRITTEN = "Each layer of a stage overwrites the one before it in your sums."
+BY_PARAMETERS = "You chose by parameters. The stage with the most of them is seldom the one with the most work."
+SHORT_NAMES = (
+    "Some names have fewer words than the stage should (`fc` for a depth of 2), and you leave these layers out. "
+    "Such a layer is a stage of its own."
+)
 MEANS = "You averaged over the layers of a stage. What does the whole stage cost?"
 
 DEAREST_STAGE = Exercise(
@@ -1030,7 +1332,7 @@ DEAREST_STAGE = Exercise(
     drive=_drive_stage,
     examples=(
         {
-            "rows": [("down.0", 50, 400), ("down.1", 70, 300), ("up.0", 60, 500), ("down.2", 900, 100)],
+            "rows": [("down.0", 50, 400), ("down.1", 70, 300), ("up.0", 60, 350), ("down.2", 900, 100)],
             "depth": 1,
         },
         {
@@ -1041,6 +1343,17 @@ DEAREST_STAGE = Exercise(
                 ("encoder.stage1.conv3", 9, 4008),
             ],
             "depth": 2,
+        },
+        {"rows": [("down.0", 50, 400), ("fc", 80, 601), ("down.1", 70, 150)], "depth": 1},
+        {"rows": [("encoder.a.conv", 9, 300), ("encoder.a.norm", 8, 220), ("fc", 99, 613)], "depth": 2},
+        {
+            "rows": [
+                ("net.down.0.conv1", 40, 507),
+                ("net.down.1.conv1", 90, 613),
+                ("net.down.0.conv2", 50, 251),
+                ("net.score", 2, 901),
+            ],
+            "depth": 3,
         },
     ),
     misconceptions=(
@@ -1066,15 +1379,17 @@ DEAREST_STAGE = Exercise(
         Misconception(
             "last_layer_stays",
             _stage_with(join=lambda values: values[-1]),
-            "Each layer of a stage overwrites the one before it in your sums.",
+            OVERWRITTEN,
             BALANCE,
         ),
+        Misconception("overwritten", _overwritten, OVERWRITTEN, BALANCE),
         Misconception(
             "by_parameters",
             _stage_with(column=1),
-            "You chose by parameters. The stage with the most of them is seldom the one with the most work.",
+            BY_PARAMETERS,
             BALANCE,
         ),
+        Misconception("work_of_the_largest", _work_of_the_largest, BY_PARAMETERS, BALANCE),
         Misconception(
             "neighbours_only",
             _neighbours_only,
@@ -1083,10 +1398,26 @@ DEAREST_STAGE = Exercise(
         ),
         Misconception(
             "by_beginning",
-            _by_beginning,
+            _by_beginning(),
             "You asked whether a layer's name begins with the stage's. `stage12` begins with `stage1` and is another.",
             BALANCE,
         ),
+        Misconception(
+            "by_beginning_and_dot",
+            _by_beginning("."),
+            "You asked for names that begin with the stage's and a dot. A layer's whole name may be the stage's.",
+            BALANCE,
+        ),
+        Misconception(
+            "too_few_words",
+            _stage_with(name=lambda layer, depth: ".".join([layer.split(".")[i] for i in range(depth)])),
+            "You ask each name for as many words as the depth. Some have fewer (`fc` for a depth of 2): such a layer "
+            "is a stage of its own.",
+            BALANCE,
+        ),
+        Misconception("short_names_left_out", _long_names_only(False), SHORT_NAMES, BALANCE),
+        Misconception("short_names_not_dearest", _long_names_only(True), SHORT_NAMES, BALANCE),
+        *map(_rounded_to, (1, 2, 3, 4)),
         Misconception(
             "one_word_more",
             _stage_with(name=lambda layer, depth: ".".join(layer.split(".")[: depth + 1])),
@@ -1165,11 +1496,13 @@ def _by_formula(maps: list[Pair], kernel: int, separable: bool, budget: int) -> 
 
 
 def _chain_and_budget(draw: Draw) -> Case:
-    count = draw.integer(2, 4)
-    rows, columns = draw.integer(4, 8), draw.integer(9, 14)
-    maps = [(max(1, rows >> i), max(1, columns >> i)) for i in range(count)]
-    kernel = draw.choice((3, 2, 5))
     separable = draw.choice((True, False))
+    rows, columns = draw.integer(4, 8), draw.integer(9, 14)
+    maps = [(rows, columns)]
+    for _ in range(draw.integer(1 if separable else 0, 3)):  # one separable layer without its pointwise part costs the
+        half = draw.integer(0, 2) > 0  # same at any width: a search that forgets that part would not end
+        maps.append((max(1, maps[-1][0] >> half), max(1, maps[-1][1] >> half)))
+    kernel = draw.choice((3, 2, 5))
     width = draw.integer(0, 7)  # two in eight cases: not even one channel, and a hundred or more
     channels = draw.integer(2, 21) if 0 < width < 7 else draw.integer(100, 200) if width else 0
     here, next_ = (_chain_sum(maps, kernel, separable, c) for c in (channels, channels + 1))
@@ -1188,10 +1521,27 @@ def _chain_sum(
     inputs: Callable[[int, int], int] = lambda layer, channels: channels if layer else 3,
 ) -> int:
     """The chain's multiply-adds with a formula for each kind of layer, right or wrong."""
+    return sum(_chain_parts(maps, kernel, separable, channels, dense, split, inputs))
+
+
+def _chain_parts(
+    maps: list[Pair],
+    kernel: int,
+    separable: bool,
+    channels: int,
+    dense: Callable[[int, int, int], int] = lambda n, m, k: n * m * k * k,
+    split: Callable[[int, int, int], int] = lambda n, m, k: n * (k * k + m),
+    inputs: Callable[[int, int], int] = lambda layer, channels: channels if layer else 3,
+) -> list[int]:
     each = split if separable else dense
-    return sum(
+    return [
         rows * columns * each(inputs(layer, channels), channels, kernel) for layer, (rows, columns) in enumerate(maps)
-    )
+    ]
+
+
+def _first_layer_dense(maps: list[Pair], kernel: int, separable: bool, channels: int) -> int:
+    first, *_ = _chain_parts(maps, kernel, False, channels)
+    return first + sum(_chain_parts(maps, kernel, separable, channels)[1:])
 
 
 def _widest(
@@ -1241,13 +1591,18 @@ WIDEST_NETWORK = Exercise(
         {"maps": [(5, 9), (3, 5)], "kernel": 3, "separable": True, "budget": 1500},
         {"maps": [(5, 9), (3, 5)], "kernel": 5, "separable": False, "budget": 3000},
         {"maps": [(5, 9), (3, 5)], "kernel": 3, "separable": True, "budget": 1300},
+        {"maps": [(4, 6), (4, 6), (2, 3)], "kernel": 3, "separable": False, "budget": 8000},
+        {"maps": [(4, 6)], "kernel": 3, "separable": False, "budget": 5000},
+        {"maps": [(4, 6), (2, 3)], "kernel": 3, "separable": True, "budget": 300},
+        {"maps": [(4, 6), (2, 3)], "kernel": 3, "separable": True, "budget": 0},
         # Wide ones: 151, 1,103 and 3,027 channels. With a small second map or a large kernel, even a search by ones
         # that forgets a part of the cost comes to an end.
         {"maps": [(4, 6), (2, 3)], "kernel": 3, "separable": True, "budget": 157_000},
         {"maps": [(5, 8), (1, 2)], "kernel": 7, "separable": True, "budget": 2_680_000},
         {"maps": [(60, 90), (1, 2)], "kernel": 3, "separable": False, "budget": 606_500_000},
     ),
-    runs=36,
+    compare=_exactly,
+    runs=40,
     misconceptions=(
         Misconception(
             "strictly_below",
@@ -1314,6 +1669,30 @@ WIDEST_NETWORK = Exercise(
             "always_separable",
             _widest(_costing(dense=lambda n, m, k: n * (k * k + m))),
             "You counted separable layers also where dense ones were asked for.",
+            DESIGN,
+        ),
+        Misconception(
+            "separable_inverted",
+            _widest(lambda maps, kernel, separable, channels: _chain_sum(maps, kernel, not separable, channels)),
+            "You counted dense layers where separable ones were asked for, and the other way round.",
+            DESIGN,
+        ),
+        Misconception(
+            "first_layer_dense",
+            _widest(_first_layer_dense),
+            "The first layer of your separable chains is dense. All layers of such a chain are separable.",
+            DESIGN,
+        ),
+        Misconception(
+            "kernel_three",
+            _widest(lambda maps, kernel, *rest: _chain_sum(maps, 3, *rest)),
+            "You counted kernels of 3x3 whatever `kernel` says.",
+            DESIGN,
+        ),
+        Misconception(
+            "budget_for_each_layer",
+            _widest(lambda *chain: max(_chain_parts(*chain))),
+            "You gave every layer the whole budget. It is for all of them together.",
             DESIGN,
         ),
         Misconception(

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections import Counter, defaultdict
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -19,8 +20,8 @@ EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("08_depthw
 
 
 def macs_by_weights(height, width, in_channels, out_channels, kernel, stride, padding):
-    weight = torch.empty(out_channels, in_channels, kernel, kernel)
-    output = torch.conv2d(torch.empty(1, in_channels, height, width), weight, None, stride, padding)
+    weight = torch.empty(out_channels, in_channels, kernel, kernel, device="meta")
+    output = torch.conv2d(torch.empty(1, in_channels, height, width, device="meta"), weight, None, stride, padding)
     return math.prod(output.shape[2:]) * weight.numel()
 
 
@@ -34,6 +35,43 @@ def macs_by_walking(height, width, in_channels, out_channels, kernel, stride, pa
 
 def macs_of_wide_images(height, width, in_channels, out_channels, kernel, stride, padding):
     return macs_by_walking(width, width, in_channels, out_channels, kernel, stride, padding)
+
+
+def macs_in_floats(height, width, in_channels, out_channels, kernel, stride, padding):
+    """A float is fine as long as it is whole."""
+    rows, columns = ((side + 2 * padding - kernel) // stride + 1.0 for side in (height, width))
+    return torch.tensor(rows * columns * in_channels * kernel**2.0 * out_channels, dtype=torch.float64)
+
+
+def macs_in(dtype):
+    """Right but for the dtype, which is too small for a large count."""
+
+    def macs_of_32_bits(*layer):
+        height, width, in_channels, out_channels, kernel, stride, padding = torch.tensor(layer, dtype=dtype)
+        rows = (height + 2 * padding - kernel) // stride + 1
+        columns = (width + 2 * padding - kernel) // stride + 1
+        return rows * columns * in_channels * kernel**2 * out_channels
+
+    return macs_of_32_bits
+
+
+def macs_with_less_padding(most):
+    """Padding at most this many zeros, by the kernel."""
+
+    def macs_of_common_paddings(height, width, in_channels, out_channels, kernel, stride, padding):
+        return macs_by_walking(
+            height, width, in_channels, out_channels, kernel, stride, min(padding, max(0, most(kernel)))
+        )
+
+    return macs_of_common_paddings
+
+
+def macs_of_more_outputs(height, width, in_channels, out_channels, kernel, stride, padding):
+    return macs_by_walking(height, width, in_channels, max(in_channels, out_channels), kernel, stride, padding)
+
+
+def macs_of_wider_images(height, width, in_channels, out_channels, kernel, stride, padding):
+    return macs_by_walking(height, max(width, height + 1), in_channels, out_channels, kernel, stride, padding)
 
 
 def macs_of_same_padding(height, width, in_channels, out_channels, kernel, stride, padding):
@@ -73,6 +111,23 @@ def budgets_for_square_maps(height, width, in_channels, out_channels, kernel, gr
     return budgets_by_layer(width, width, in_channels, out_channels, kernel, groups, bias)
 
 
+def budgets_of_more_outputs(height, width, in_channels, out_channels, kernel, groups, bias):
+    parameters, macs, _ = budgets_by_layer(height, width, in_channels, out_channels, kernel, groups, bias)
+    return parameters, macs, height * width * max(in_channels, out_channels)
+
+
+def budgets_with_the_larger_bias(height, width, in_channels, out_channels, kernel, groups, bias):
+    _, macs, activations = budgets_by_layer(height, width, in_channels, out_channels, kernel, groups, bias)
+    return macs // (height * width) + bias * max(in_channels, out_channels), macs, activations
+
+
+def budgets_with_a_depthwise_branch(height, width, in_channels, out_channels, kernel, groups, bias):
+    """Takes as many groups as output channels for one channel a kernel."""
+    if groups == out_channels > 1:
+        in_channels = groups
+    return budgets_by_layer(height, width, in_channels, out_channels, kernel, groups, bias)
+
+
 def budgets_of_depthwise(height, width, in_channels, out_channels, kernel, groups, bias):
     return budgets_by_layer(height, width, groups, out_channels, kernel, groups, bias)
 
@@ -87,6 +142,11 @@ def separable_by_layers(height, width, in_channels, out_channels, kernel, stride
 def separable_by_dense(height, width, in_channels, out_channels, kernel, stride, padding):
     dense = macs_by_walking(height, width, in_channels, out_channels, kernel, stride, padding)
     return [dense // out_channels, dense // kernel**2]
+
+
+def separable_of_the_fewer_channels(height, width, in_channels, out_channels, kernel, stride, padding):
+    depthwise, pointwise = separable_by_dense(height, width, in_channels, out_channels, kernel, stride, padding)
+    return depthwise // in_channels * min(in_channels, out_channels), pointwise
 
 
 def separable_of_one_stride(height, width, in_channels, out_channels, kernel, stride, padding):
@@ -120,11 +180,19 @@ def counted_by_shapes(model, shape):
         macs[names[id(layer)]] += products
 
     hooks = [layer.register_forward_hook(count) for layer in model.modules()]
-    model.eval()
     model(torch.zeros(*shape))
     for hook in hooks:
         hook.remove()
     return dict(macs)
+
+
+def counted_in_evaluation_mode(model, shape):
+    """The mode is put back; counts may be floats of 64 bits."""
+    modes = {layer: layer.training for layer in model.modules()}
+    macs = counted_by_shapes(model.eval(), shape)
+    for layer, mode in modes.items():
+        layer.training = mode
+    return {name: float(count) for name, count in macs.items()}
 
 
 def counted_by_adding_up(model, shape):
@@ -159,6 +227,55 @@ def counted_part_by_part(model, shape):
     return macs
 
 
+def counted_with_zero_weights(model, shape):
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    return counted_by_shapes(model, shape)
+
+
+def counted_with_all_hooks_cleared(model, shape):
+    macs = counted_by_shapes(model, shape)
+    for layer in model.modules():
+        layer._forward_hooks.clear()
+    return macs
+
+
+def counted_and_moved(model, shape):
+    macs = counted_by_shapes(model, shape)
+    model.to("meta")
+    return macs
+
+
+def counted_of_square_stamps(model, shape):
+    layers = dict(model.named_modules())
+    square = {
+        name: layers[name].kernel_size[0] / layers[name].kernel_size[1]
+        for name in layers
+        if isinstance(layers[name], nn.ConvTranspose2d)
+    }
+    return {name: macs * square.get(name, 1) for name, macs in counted_by_shapes(model, shape).items()}
+
+
+def counted_without_dilation(model, shape):
+    """Find the output's size by a formula that knows no dilation."""
+    macs = {}
+
+    def count(layer, inputs, name):
+        padded = [n + 2 * p for n, p in zip(inputs[0].shape[2:], layer.padding)]
+        places = [(n - k) // s + 1 for n, k, s in zip(padded, layer.kernel_size, layer.stride)]
+        macs[name] = macs.get(name, 0) + len(inputs[0]) * math.prod(places) * layer.weight.numel()
+
+    hooks = []
+    for name, layer in model.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            hooks.append(layer.register_forward_pre_hook(lambda layer, inputs, name=name: count(layer, inputs, name)))
+    others = counted_by_shapes(model, shape)
+    for hook in hooks:
+        hook.remove()
+    return others | macs
+
+
 def counted_two_levels_deep(model, shape):
     macs = counted_by_shapes(model, shape)
     return {name: macs[name] for name in macs if name.count(".") == 1}
@@ -179,7 +296,7 @@ def stage_by_counter(rows, depth):
 
 def stage_by_sorting(rows, depth):
     def stage_of(row):
-        return row[0].rsplit(".", row[0].count(".") + 1 - depth)[0]
+        return row[0].rsplit(".", max(0, row[0].count(".") + 1 - depth))[0]
 
     groups = [
         (sum(row[-1] for row in group), stage)
@@ -207,6 +324,44 @@ def stage_of_the_dearest_layer(rows, depth):
 
 def stage_of_two_words(rows, depth):
     return stage_by_counter(rows, 2)
+
+
+def stage_of_one_or_two_words(rows, depth):
+    return stage_by_counter(rows, 1 if depth == 1 else 2)
+
+
+def stage_of_all_words(rows, depth):
+    return stage_by_counter(
+        [(".".join([name.split(".")[i] for i in range(depth)]), *costs) for name, *costs in rows], 9
+    )
+
+
+def stage_by_rsplit(rows, depth):
+    """Where a name has too few words, the number of splits is negative: all are made."""
+    return stage_by_counter([(name.rsplit(".", name.count(".") + 1 - depth)[0], *costs) for name, *costs in rows], 9)
+
+
+def stage_of_long_names(rows, depth):
+    return stage_by_counter([row for row in rows if row[0].count(".") >= depth - 1], depth)
+
+
+def stage_by_names_that_go_on(rows, depth):
+    stages = {".".join(name.split(".")[:depth]) for name, *_ in rows}
+    sums = {stage: sum(row[2] for row in rows if row[0].startswith(stage + ".")) for stage in stages}
+    dearest = max(sums, key=sums.get)
+    return dearest, sums[dearest] / sum(row[2] for row in rows)
+
+
+def stage_in_fractions(rows, depth):
+    """The share as a fraction, from a dict that names with too few words are in as they are."""
+    sums = {}
+    for name, _, macs in rows:
+        words = name.split(".")
+        while len(words) > depth:
+            words.pop()
+        stage = ".".join(words)
+        sums[stage] = sums.get(stage, Fraction()) + macs
+    return max(((stage, macs / sum(sums.values())) for stage, macs in sums.items()), key=lambda pair: pair[1])
 
 
 def stage_with_a_rounded_share(rows, depth):
@@ -257,6 +412,35 @@ def widest_by_trying(most):
         return max(fit, default=0)
 
     return widest_up_to
+
+
+def widest_of_one_first_map(maps, kernel, separable, budget):
+    """Takes every layer of the first map's size for the first layer."""
+
+    def cost(c):
+        widths = [3 if size == maps[0] else c for size in maps]
+        each = (lambda n: n * (kernel**2 + c)) if separable else (lambda n: n * c * kernel**2)
+        return sum(h * w * each(n) for (h, w), n in zip(maps, widths))
+
+    return next(c for c in itertools.count() if cost(c + 1) > budget)
+
+
+def widest_of_different_maps(maps, kernel, separable, budget):
+    return widest_by_halving(list(dict.fromkeys(maps)), kernel, separable, budget)
+
+
+def widest_of_a_pair_at_least(maps, kernel, separable, budget):
+    maps[1]  # an IndexError where there is one layer only
+    return widest_by_halving(maps, kernel, separable, budget)
+
+
+def widest_by_a_root(maps, kernel, separable, budget):
+    """Solves the quadratic equation, and below the smallest cost gets a negative width."""
+    first, later = math.prod(maps[0]), sum(math.prod(size) for size in maps[1:])
+    a, b, c = later, 3 * first + kernel**2 * later, 3 * kernel**2 * first - budget
+    if not separable:
+        a, b, c = kernel**2 * later, 3 * kernel**2 * first, -budget
+    return math.floor((math.sqrt(b * b - 4 * a * c) - b) / (2 * a) + 1e-9) if a else -c // b
 
 
 def widest_of_two_maps(maps, kernel, separable, budget):
@@ -327,7 +511,7 @@ def test_the_simplest_failing_network_has_one_layer_and_is_answered_by_a_dict():
         for mistake in exercise.misconceptions:
             verdict = judged(exercise, mistake.wrong, seed)
             assert "Yours returned ({" not in verdict_card(verdict).text()
-            if mistake.id in ("groups_ignored", "linear_of_one_token", "last_call_only", "transposed_by_output"):
+            if mistake.id in ("groups_ignored", "linear_of_one_token", "one_call_only", "transposed_by_output"):
                 assert len(verdict.failure.case) == 3, mistake.id
 
 
@@ -359,28 +543,68 @@ def test_the_figures_of_the_slide():
 class TestContract(Contract):
     lesson = "08_depthwise_cost"
     right = {
-        "conv_macs": (macs_by_weights, macs_by_walking),
+        "conv_macs": (macs_by_weights, macs_by_walking, macs_in_floats),
         "layer_budgets": (budgets_by_layer, budgets_group_by_group),
         "separable_macs": (separable_by_layers, separable_by_dense),
-        "macs_by_layer": (counted_by_shapes, counted_by_adding_up),
-        "dearest_stage": (stage_by_counter, stage_by_sorting, stage_by_arrays),
+        "macs_by_layer": (counted_by_shapes, counted_by_adding_up, counted_in_evaluation_mode),
+        "dearest_stage": (stage_by_counter, stage_by_sorting, stage_by_arrays, stage_in_fractions),
         "widest_network": (widest_by_halving, widest_from_above, widest_by_ones),
     }
     wrong = {
-        "conv_macs": (macs_of_wide_images, macs_of_same_padding, macs_of_stride_one, macs_of_three_channels),
-        "layer_budgets": (budgets_without_the_bias_of_groups, budgets_for_square_maps, budgets_of_depthwise),
-        "separable_macs": (separable_of_one_stride, separable_of_kernel_three),
+        "conv_macs": (
+            macs_of_wide_images,
+            macs_of_same_padding,
+            macs_of_stride_one,
+            macs_of_three_channels,
+            macs_of_more_outputs,
+            macs_of_wider_images,
+            *(macs_with_less_padding(most) for most in (lambda k: k // 2, lambda k: k - 1, lambda k: k)),
+            macs_in(torch.int32),
+            (macs_in(torch.float32), "seven digits"),
+        ),
+        "layer_budgets": (
+            budgets_without_the_bias_of_groups,
+            budgets_for_square_maps,
+            budgets_of_depthwise,
+            budgets_of_more_outputs,
+            budgets_with_the_larger_bias,
+            budgets_with_a_depthwise_branch,
+        ),
+        "separable_macs": (
+            separable_of_one_stride,
+            separable_of_kernel_three,
+            separable_of_the_fewer_channels,
+        ),
         "macs_by_layer": (
             counted_part_by_part,
             counted_two_levels_deep,
             counted_of_convolutions_only,
+            counted_of_square_stamps,
+            counted_without_dilation,
+            (counted_with_zero_weights, "parameters are not what they were"),
+            (counted_and_moved, "parameters are not what they were"),
+            (counted_with_all_hooks_cleared, "hooks that others had put on"),
+            (lambda model, shape: counted_by_shapes(model.eval(), shape), "training mode"),
         ),
-        "dearest_stage": (stage_of_the_dearest_layer, stage_of_two_words, stage_with_a_rounded_share),
+        "dearest_stage": (
+            stage_of_the_dearest_layer,
+            stage_of_two_words,
+            stage_with_a_rounded_share,
+            stage_of_one_or_two_words,
+            stage_of_all_words,
+            stage_of_long_names,
+            stage_by_rsplit,
+            stage_by_names_that_go_on,
+        ),
         "widest_network": (
             *map(widest_by_trying, (120, 150, 1001, 1100, 3000)),
             widest_of_two_maps,
             widest_of_square_maps,
             widest_of_even_width,
             widest_of_kernel_three,
+            widest_of_one_first_map,
+            widest_of_different_maps,
+            widest_of_a_pair_at_least,
+            widest_by_a_root,
         ),
     }
