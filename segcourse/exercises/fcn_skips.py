@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from segcourse.exercises import Lesson
 from segcourse.exercises.compare import Mismatch, agree
+from segcourse.exercises.drivers import fcn_skips as drivers
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, draw_tensor, draw_whole_numbers, varied
 from segcourse.exercises.quiz import Option, Question
 from segcourse.models.fcn import crop, set_bilinear
@@ -212,29 +213,6 @@ def _cross_entropy_by_loops(scores: Tensor, masks: Tensor) -> Tensor:
     return torch.stack(losses).mean().float()
 
 
-class NoGradientError(Exception):
-    """A loss that nothing can learn from."""
-
-
-class GradientNotFiniteError(Exception):
-    """A loss that ends the learning: after a step by nan all weights are nan."""
-
-
-def _drive_loss(answer: Callable[..., Any], case: Case) -> Any:
-    """Return the loss as plain data, once a gradient has come back from it to the scores."""
-    scores = case["scores"].requires_grad_()
-    loss = answer(scores, case["masks"])
-    if not isinstance(loss, Tensor) or loss.dim() > 0:
-        return loss.detach() if isinstance(loss, Tensor) else loss
-    if loss.requires_grad:
-        loss.backward()
-    if scores.grad is None:
-        raise NoGradientError("`backward` finds no way from the result back to the scores")
-    if loss.isfinite() and not scores.grad.isfinite().all():
-        raise GradientNotFiniteError("the loss is a number, but some gradients of the scores are nan or infinite")
-    return loss.detach()
-
-
 def _mean_log(log_p: Tensor, masks: Tensor) -> Tensor:
     """The loss by the mistake of looking every label up, 255 included."""
     return -log_p.gather(1, masks[:, None])[:, 0][masks != VOID].mean()
@@ -267,7 +245,7 @@ PIXEL_CROSS_ENTROPY = Exercise(
     reference=pixel_cross_entropy,
     oracle=_cross_entropy_by_loops,
     cases=_scores_and_masks,
-    drive=_drive_loss,
+    drive=drivers.loss_with_gradient,
     runs=30,
     examples=(
         {
@@ -1246,12 +1224,6 @@ def _head_of_modules(score_weight: Tensor, score_bias: Tensor, channels: int) ->
     return {**layers.state_dict(), "score_fr.weight": score_weight, "score_fr.bias": score_bias}
 
 
-def _drive_start(answer: Callable[..., Any], case: Case) -> Any:
-    """Call the answer; fresh layers of PyTorch draw the same random numbers for everyone."""
-    torch.default_generator.manual_seed(0)
-    return answer(*case.values())
-
-
 def _same_head(expected: dict[str, Tensor], got: Any) -> Mismatch | None:
     """Name the entries that are missing or too many, or the first one that is wrong, and no other."""
     if not isinstance(got, dict):
@@ -1339,7 +1311,7 @@ START_16S = Exercise(
     reference=start_16s,
     oracle=_head_of_modules,
     cases=_trained_head,
-    drive=_drive_start,
+    drive=drivers.head_from_a_seed,
     compare=_same_head,
     runs=16,
     misconceptions=(

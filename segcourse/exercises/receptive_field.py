@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from torch import Tensor
 
 from segcourse.exercises import Lesson
-from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, call
+from segcourse.exercises.drivers import receptive_field as drivers
+from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception
 from segcourse.exercises.quiz import Option, Question
 
 STEM = "01_receptive_field"
@@ -756,12 +757,11 @@ def _without_holes(position: int, layers: Layers) -> list[int]:
     return list(range(seen[0], seen[-1] + 1))
 
 
-def _in_order(answer: Callable[..., Any], case: Case) -> Any:
-    """Call the answer, and sort what it returns: which pixels are read is asked, not in which order they are listed."""
-    pixels = call(answer, case)
+def _in_order(case: Case, pixels: Any) -> Any:
+    """Sort the pixels: which are read is asked, not in which order they are listed."""
     if isinstance(pixels, (Tensor, np.ndarray)) and pixels.ndim == 1:
         pixels = pixels.tolist()
-    if isinstance(pixels, (list, tuple, Set)):
+    if isinstance(pixels, (list, tuple)):
         pixels = [pixel.item() if isinstance(pixel, Tensor) and pixel.ndim == 0 else pixel for pixel in pixels]
     if isinstance(pixels, list) and all(isinstance(pixel, Real) for pixel in pixels):
         return sorted(pixels)
@@ -788,7 +788,8 @@ PIXELS_SEEN = Exercise(
         {"position": 0, "layers": [(3, 1, 0, 2), (2, 1, 1, 1)]},
         {"position": 9, "layers": [(7, 2, 3, 1), (3, 2, 1, 1), (4, 1, 6, 4), (3, 1, 12, 12)]},
     ),
-    drive=_in_order,
+    drive=drivers.set_as_list,
+    measure=_in_order,
     misconceptions=(
         Misconception(
             "fills_holes",

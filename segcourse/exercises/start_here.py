@@ -447,9 +447,8 @@ def one_hot(mask: Tensor, classes: int) -> Tensor:
     return torch.stack([mask == label for label in range(classes)], dim=1)
 
 
-def _call_and_unify(answer: Callable[..., Any], case: Case) -> Any:
-    """Call the answer; whether its ones are True, 1 or 1.0 is a matter of taste."""
-    planes = answer(*case.values())
+def _unified(case: Case, planes: Any) -> Any:
+    """Whether the ones are True, 1 or 1.0 is a matter of taste."""
     return planes.double() if isinstance(planes, Tensor) else planes
 
 
@@ -488,7 +487,7 @@ ONE_HOT = Exercise(
         {"mask": ONE_IMAGE_VOID, "classes": 12},
         {"mask": ONE_CLASS, "classes": 1},
     ),
-    drive=_call_and_unify,
+    measure=_unified,
     misconceptions=(
         Misconception(
             "channels_last",

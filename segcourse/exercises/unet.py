@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
-from torch import Tensor, nn
+from torch import Tensor
 
 from segcourse.exercises import Lesson
 from segcourse.exercises.compare import Mismatch, agree, describe_type
+from segcourse.exercises.drivers import unet as drivers
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, RandomDraw, draw_tensor, varied
 from segcourse.exercises.quiz import Option, Question
 from segcourse.models.unet import nearest_valid_sizes, output_margin
@@ -1185,54 +1185,6 @@ def predict_in_tiles(network: Network, image: Tensor, tile: int, margin: int, st
     return torch.cat(rows, dim=2)
 
 
-class _SmallU(nn.Module):
-    """One level of a U without padding: convolution, pooling of `stride`, up again, crop, concatenate, convolution.
-
-    It takes lengths that are kernel - 1 more than a multiple of the stride, and returns them less 2 (kernel - 1).
-    """
-
-    def __init__(self, channels: int, classes: int, kernel: int, stride: int, seed: int) -> None:
-        super().__init__()
-        self.kernel, self.stride = kernel, stride
-        self.down = nn.Conv2d(channels, 2, kernel)
-        self.deep = nn.Conv2d(2, 2, 1)
-        self.merge = nn.Conv2d(4, classes, kernel)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.copy_(torch.randint(-3, 4, parameter.shape, generator=generator))
-
-    def forward(self, x: Tensor) -> Tensor:
-        for size in x.shape[2:]:
-            if (size - self.kernel + 1) % self.stride or size <= 2 * (self.kernel - 1):
-                raise ValueError(f"this network cannot take an input of {tuple(x.shape)}")
-        x = self.down(x).relu()
-        below = self.deep(F.max_pool2d(x, self.stride)).repeat_interleave(self.stride, 2)
-        return self.merge(torch.cat([x, below.repeat_interleave(self.stride, 3)], 1))
-
-
-@lru_cache(64)
-def _small_u(channels: int, classes: int, kernel: int, stride: int, seed: int) -> _SmallU:
-    return _SmallU(channels, classes, kernel, stride, seed)
-
-
-class TooLargeError(ValueError):
-    """The network was given more than a tile."""
-
-
-class _ForTiles:
-    """A network with little memory: it takes tiles and nothing larger."""
-
-    def __init__(self, network: _SmallU, tile: int) -> None:
-        self.network, self.tile = network, tile
-
-    def __call__(self, x: Tensor) -> Tensor:
-        if max(x.shape[2:]) > self.tile:
-            size = f"{x.shape[2]}x{x.shape[3]}"
-            raise TooLargeError(f"the network takes tiles of `tile` only, {self.tile}x{self.tile}; it was given {size}")
-        return self.network(x)
-
-
 def _image_for_tiles(draw: Draw) -> Case:
     kernel, stride = draw.choice(((3, 3), (3, 4), (5, 3)))  # side by side, none of their outputs is aligned
     margin, steps = 2 * (kernel - 1), draw.integer(2, 3)
@@ -1254,16 +1206,9 @@ def _image_for_tiles(draw: Draw) -> Case:
     }  # fmt: skip
 
 
-def _drive_tiles(answer: Callable[..., Any], case: Case) -> Any:
-    """Build the network and hand it over, with room for a tile."""
-    network = _ForTiles(_small_u(**case["network"]), case["tile"])
-    with torch.no_grad():
-        return answer(network, *(case[name] for name in ("image", "tile", "margin", "step")))
-
-
 def _in_one_pass(network: Any, image: Tensor, tile: int, margin: int, step: int) -> Tensor:
     """The whole image with its mirrored border, a little wider at the far sides so that it fits."""
-    whole: _SmallU = network.network
+    whole: drivers.SmallU = network.network
     height, width = image.shape[2:]
     half = margin // 2
     more = [-(size + margin - whole.kernel + 1) % whole.stride for size in (height, width)]
@@ -1386,7 +1331,7 @@ PREDICT_IN_TILES = Exercise(
     reference=predict_in_tiles,
     oracle=_in_one_pass,
     cases=_image_for_tiles,
-    drive=_drive_tiles,
+    drive=drivers.in_tiles,
     runs=12,
     seconds=5.0,
     misconceptions=(

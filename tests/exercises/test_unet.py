@@ -230,9 +230,9 @@ def test_adding_is_named_where_channels_differ_too():
 
 def test_the_small_network_is_one_level_of_a_u():
     """The network of predict_in_tiles agrees with its own layers, and refuses what does not fit."""
-    from segcourse.exercises.unet import _SmallU
+    from segcourse.exercises.drivers.unet import SmallU
 
-    net = _SmallU(2, 3, kernel=3, stride=4, seed=1)
+    net = SmallU(2, 3, kernel=3, stride=4, seed=1)
     x = torch.rand(1, 2, 14, 22)
     with torch.no_grad():
         high = net.down(x).relu()
