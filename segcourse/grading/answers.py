@@ -27,10 +27,10 @@ from segcourse.grading.reading import Cell, Notes
 
 MAX_CELL = 100_000
 """A longer code cell is not parsed: an f-string of a megabyte takes Python 3.11 two minutes."""
-MAX_CODE = 1_000_000
-"""So many characters of code are parsed in a notebook; cells after that are left out."""
-MAX_BROKEN_CELL, MAX_PARTS = 20_000, 200
-"""Of what length, and into how many parts, a cell is cut that Python cannot read as a whole."""
+MAX_CODE, MAX_STATEMENTS = 1_000_000, 10_000
+"""So many characters and top-level statements are looked at in a notebook; what comes after is left out."""
+MAX_BROKEN_CELL, MAX_PARTS = 10_000, 100
+"""A cell of this length that Python cannot read is cut into parts, so many in a notebook."""
 
 BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__", "__file__", "__builtins__", "__annotations__"}
 PYTHON_MAGICS = re.compile(r"%%(time|timeit|capture|prun|memit)\b")
@@ -272,14 +272,23 @@ def notes_on_lost(name: str, cells: Sequence[Cell], statements: list[Statement],
 # --- what a statement has to do with names -------------------------------------------------------------------
 
 
+@dataclass
+class Left:
+    """How much of a notebook may still be looked at."""
+
+    code: int = MAX_CODE
+    statements: int = MAX_STATEMENTS
+    parts: int = MAX_PARTS
+
+
 def statements_of(cells: Iterable[Cell], names: Set[str], notes: Notes) -> Iterator[Statement]:
     """Yield the top-level statements of the code cells that Python can read; note what it cannot."""
-    left = MAX_CODE
+    left = Left()
     for cell in cells:
         if cell.kind != "code":
             continue
-        left -= len(cell.source)
-        if len(cell.source) > MAX_CELL or left < 0:
+        left.code -= len(cell.source)
+        if len(cell.source) > MAX_CELL or left.code < 0:
             notes.add(
                 f"Cell {cell.number} is too long and was left out: {MAX_CELL:,} characters of code are read in a cell, "
                 f"{MAX_CODE:,} in all."
@@ -287,7 +296,11 @@ def statements_of(cells: Iterable[Cell], names: Set[str], notes: Notes) -> Itera
             continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's remarks on the student's style
-            for text, tree, line in readable(cell, notes):
+            for text, tree, line in readable(cell, left, notes):
+                left.statements -= len(tree.body)
+                if left.statements < 0:
+                    notes.add(f"Cell {cell.number} was left out: {MAX_STATEMENTS:,} statements are looked at in all.")
+                    break
                 for node, piece in zip(tree.body, pieces_of(text, tree, cell.number, line)):
                     try:
                         s = analyse(node, piece)
@@ -391,7 +404,7 @@ def shape_in(source: str, name: str) -> str | None:
 # --- a cell's text -------------------------------------------------------------------------------------------
 
 
-def readable(cell: Cell, notes: Notes) -> Iterator[tuple[str, ast.Module, int]]:
+def readable(cell: Cell, left: Left, notes: Notes) -> Iterator[tuple[str, ast.Module, int]]:
     """Yield (text, tree, first line) of what Python can read of a cell: all of it, or parts."""
     source = cell.source
     while source.lstrip().startswith("%%"):
@@ -404,7 +417,7 @@ def readable(cell: Cell, notes: Notes) -> Iterator[tuple[str, ast.Module, int]]:
         if tree:
             yield text, tree, 1
             return
-    parts = [(text, tree, line) for text, tree, line in readable_parts(without_magics) if tree.body]
+    parts = [(text, tree, line) for text, tree, line in readable_parts(without_magics, left) if tree.body]
     taken = "; what can be read of it was taken" if parts else ""
     notes.add(f"Cell {cell.number} cannot be read by Python: {why}{taken}.")
     yield from parts
@@ -427,10 +440,11 @@ def reason(error: Exception, first: int = 1) -> str:
     return "it is too large or nested too deeply" if isinstance(error, (RecursionError, MemoryError)) else str(error)
 
 
-def readable_parts(source: str) -> Iterator[tuple[str, ast.Module, int]]:
+def readable_parts(source: str, left: Left) -> Iterator[tuple[str, ast.Module, int]]:
     """Cut a cell that Python cannot read before each line at the margin; yield the parts that it can read."""
     starts = [found.start() for found in NEW_PART.finditer(source)]
-    if len(starts) > MAX_PARTS or len(source) > MAX_BROKEN_CELL:
+    left.parts -= len(starts)
+    if left.parts < 0 or len(source) > MAX_BROKEN_CELL:
         return
     pending, line = "", 1
     for start, end in zip(starts, [*starts[1:], len(source)]):

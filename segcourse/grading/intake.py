@@ -25,11 +25,12 @@ import stat
 import unicodedata
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from segcourse.grading.reading import MAX_BYTES, UnreadableError
+from segcourse.grading.answers import find_answers
+from segcourse.grading.reading import MAX_BYTES, UnreadableError, read_notebook
 
 MAX_ENTRIES, MAX_STUDENTS_ENTRIES, MAX_INNER_ENTRIES = 200_000, 20_000, 2_000
 """How many files an LMS's zip, a student's folder and a student's own zip may hold."""
@@ -120,13 +121,16 @@ class Found:
     """Whether a number at the end of a file's name counts resubmissions."""
 
 
-def collect(folder: Path, lesson: str, names: Collection[str] = ()) -> list[Submission]:
+def collect(
+    folder: Path, lesson: str, names: Sequence[str] = (), starters: Mapping[str, str] | None = None
+) -> list[Submission]:
     """Find every student's submission.
 
     Args:
         folder: a folder, a zip or a single notebook; the module says what may lie in it.
         lesson: the notebook's stem, such as `01_receptive_field`.
-        names: the lesson's functions: of several notebooks the one that defines most of them is taken.
+        names: the lesson's functions: of several notebooks of a student the one that answers most of them is taken.
+        starters: for each name the source of the cell as it was released; such a function is no answer.
 
     Returns:
         One submission a student, sorted by student. A student without a notebook has one that says so.
@@ -151,7 +155,14 @@ def collect(folder: Path, lesson: str, names: Collection[str] = ()) -> list[Subm
     if not students:
         raise ValueError(f"There is no notebook in {folder}. Give the folder, or the zip, with the submissions.")
     labels = unique_names(students)
-    submissions = [submission_of(labels[owner], owner, found, lesson, names) for owner, found in students.items()]
+
+    def answers(entry: Entry) -> int:
+        try:
+            return len(find_answers(read_notebook(entry.load()).cells, names, starters or {}).found)
+        except UnreadableError:
+            return -1
+
+    submissions = [submission_of(labels[owner], owner, found, lesson, answers) for owner, found in students.items()]
     return sorted(submissions, key=lambda submission: submission.student)
 
 
@@ -398,7 +409,7 @@ def safe_name(text: str, taken: Collection[str] = ()) -> str:
 # --- which of the files --------------------------------------------------------------------------------------
 
 
-def submission_of(student: str, owner: Owner, found: Found, lesson: str, names: Collection[str]) -> Submission:
+def submission_of(student: str, owner: Owner, found: Found, lesson: str, answers: Callable[[Entry], int]) -> Submission:
     """Choose a student's notebook among the files."""
     notes: list[str] = []
     entries = sorted(found.entries, key=lambda entry: natural("/".join(entry.parts)))
@@ -421,7 +432,7 @@ def submission_of(student: str, owner: Owner, found: Found, lesson: str, names: 
         why = " ".join(problems[:3]) or (f"There is no notebook among the files: {files}." if files else "")
         problem = f"{why or 'No file was handed in.'} Hand in the .ipynb file."
         return dataclasses.replace(base, problem=problem, notes=tuple(notes))
-    chosen = best(notebooks, lesson, names, notes)
+    chosen = best(notebooks, lesson, answers, notes)
     name = chosen.name.encode("utf-8", "replace").decode()
     return dataclasses.replace(base, name=name, notes=(*notes, *problems[:3]), loader=chosen.load)
 
@@ -476,34 +487,27 @@ def newest_attempts(entries: list[Entry], notes: list[str]) -> list[Entry]:
     return kept
 
 
-def best(notebooks: list[Entry], lesson: str, names: Collection[str], notes: list[str]) -> Entry:
-    """Return the notebook that defines most of the lesson's functions; of equals that of the lesson's name, the newest."""
+def best(notebooks: list[Entry], lesson: str, answers: Callable[[Entry], int], notes: list[str]) -> Entry:
+    """Return the notebook with most answers; of equals that of the lesson's name, then the newest by name."""
     if len(notebooks) == 1:
         return notebooks[0]
-    define = re.compile(rb"\b(?:def|class)\s+(" + b"|".join(re.escape(n.encode()) for n in sorted(names)) + rb")\b")
 
     def rank(entry: Entry) -> tuple[int, bool, list[tuple[int, str]]]:
-        try:
-            held = len(set(define.findall(entry.load()))) if names else 0
-        except UnreadableError:
-            held = -1
-        return held, lesson in entry.name, natural("/".join(entry.parts))
+        return answers(entry), lesson in entry.name, natural("/".join(entry.parts))
 
     chosen = max(notebooks[-MAX_NOTEBOOKS:], key=rank)
     others = ", ".join(shown(entry.name) for entry in notebooks if entry is not chosen)
     notes.append(
-        f"Of {len(notebooks)} notebooks, {shown(chosen.name)} was taken: it holds most of the lesson's functions, "
-        f"or is the newest by name. Not read: {others[:100]}."
+        f"Of {len(notebooks)} notebooks, {shown(chosen.name)} was taken: it holds most answers, or is the newest by "
+        f"name. Not graded: {others[:100]}."
     )
     return chosen
 
 
 def natural(text: str) -> list[tuple[int, str]]:
-    """Return a key that sorts a2 before a10."""
-    return [
-        (int(part) if len(part) < 20 else 0, "") if part.isdecimal() else (-1, part)
-        for part in re.split(r"(\d+)", text)
-    ]
+    """Return a key that sorts a before a2, and a2 before a10."""
+    parts = re.split(r"(\d+)", text.removesuffix(".ipynb"))
+    return [(int(part) if len(part) < 20 else 0, "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def shown(name: str) -> str:

@@ -1,0 +1,373 @@
+"""What is taken out of a notebook is what an answer needs, and no more; whatever the cells hold, nothing is raised."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from segcourse import exercises
+from segcourse.exercises.guard import run_here
+from segcourse.exercises.judge import Outcome, judge
+from segcourse.grading.answers import MAX_CELL, Piece, Program, find_answers, starters_of
+from segcourse.grading.reading import MAX_NOTE, MAX_NOTES, Cell, read_notebook
+
+ROOT = Path(__file__).resolve().parents[2]
+STARTER = 'def answer(x):\n    """Return x, doubled."""\n    # YOUR CODE HERE: replace the dots.\n    return ...\n'
+
+
+def cells(*sources: str) -> list[Cell]:
+    return [Cell(number, "code", source) for number, source in enumerate(sources, 1)]
+
+
+def sliced(*sources: str, names=("answer",)) -> Program:
+    return find_answers(cells(*sources), names, {"answer": STARTER})
+
+
+def run(pieces) -> dict:
+    """Run pieces as the grader does: each by itself, one namespace; their lines keep their numbers."""
+    space = {"__name__": "__main__"}
+    for piece in pieces:
+        exec(compile("\n" * (piece.line - 1) + piece.source, f"<cell {piece.cell}>", "exec"), space)
+    return space
+
+
+def result(*sources: str, of=21):
+    program = sliced(*sources)
+    assert program.found, program.notes
+    assert "answer" not in program.apart
+    assert run(program.alone["answer"])["answer"](of) == run(program.pieces)["answer"](of)
+    return run(program.pieces)["answer"](of)
+
+
+def taken(*sources: str) -> list[str]:
+    return [piece.source for piece in sliced(*sources).pieces]
+
+
+RIGHT = {
+    "function": ["def answer(x):\n    return 2 * x"],
+    "lambda": ["answer = lambda x: 2 * x"],
+    "annotated": ["from typing import Any\ndef answer(x: Any) -> 'int':\n    y: int = 2 * x\n    return y"],
+    "assigned with a type": ["from collections.abc import Callable\nanswer: Callable = lambda x: 2 * x"],
+    "partial": ["from functools import partial", "def times(a, b): return a * b", "answer = partial(times, 2)"],
+    "instance": ["class Twice:\n    def __call__(self, x):\n        return 2 * x", "answer = Twice()"],
+    "helper": ["def twice(x):\n    return x + x", "def answer(x):\n    return twice(x)"],
+    "helper after it": ["def answer(x):\n    return twice(x)", "def twice(x):\n    return x + x"],
+    "helper of a helper": ["def a(x): return b(x)", "def b(x): return 2 * x", "def answer(x): return a(x)"],
+    "renamed helper": ["def twice(x):\n    return 2 * x", "answer = twice"],
+    "constant": ["TWO = 2", "def answer(x):\n    return TWO * x"],
+    "default value": ["TWO = 2", "def answer(x, by=TWO):\n    return by * x"],
+    "import": ["import operator as op", "def answer(x):\n    return op.mul(2, x)"],
+    "dotted import": ["import os.path", "def answer(x):\n    return 2 * x if os.path.sep else 0"],
+    "import in a try": [
+        "try:\n    import nowhere as np\nexcept ImportError:\n    np = 2",
+        "def answer(x): return np * x",
+    ],
+    "star import": ["from operator import *", "def answer(x):\n    return mul(2, x)"],
+    "two on a line": ["a = 1; b = 2; c = '''x\ny'''; d = 9", "def answer(x):\n    return b * x if c else 0"],
+    "decorator": ["import functools", "@functools.cache\n# a remark\ndef answer(x):\n    return 2 * x"],
+    "own decorator": ["def same(f):\n    return f", "@(\n  same\n)\ndef answer(x):\n    return 2 * x"],
+    "closure": ["def make(by):\n    def inner(x):\n        return by * x\n    return inner", "answer = make(2)"],
+    "recursion": ["def answer(x):\n    return 2 + answer(x - 1) if x else 0"],
+    "two that call each other": [
+        "def odd(x): return x > 0 and even(x - 1)",
+        "def even(x): return x == 0 or odd(x - 1)",
+        "def answer(x): return 42 if odd(x) else 0",
+    ],
+    "comprehension": ["by = [2]", "def answer(x):\n    return sum([x * b for b in by for _ in [x]])"],
+    "list filled in a loop": [
+        "table = []",
+        "for i in range(99):\n    table.append(2 * i)",
+        "def answer(x): return table[x]",
+    ],
+    "list changed": ["table = [0] * 99", "table[21] = 42", "def answer(x): return table[x]"],
+    "dict updated": ["cache = {}", "cache.update({21: 42})", "def answer(x): return cache[x]"],
+    "chain of methods": ["cache = {}", "cache.setdefault(21, []).append(42)", "def answer(x): return cache[x][0]"],
+    "counted up": ["n = 1", "n += 1", "def answer(x): return n * x"],
+    "attribute of itself": ["def answer(x): return answer.by * x", "answer.by = 2"],
+    "setattr": ["def answer(x): return answer.by * x", "setattr(answer, 'by', 2)"],
+    "global set by a call": ["def begin():\n    global by\n    by = 2", "begin()", "def answer(x): return by * x"],
+    "global that is counted": ["calls = 0", "def answer(x):\n    global calls\n    calls += 1\n    return 2 * x"],
+    "walrus": ["print(by := 2)", "def answer(x): return by * x"],
+    "with": ["import io\nwith io.StringIO('2') as file:\n    by = int(file.read())", "def answer(x): return by * x"],
+    "if": ["import sys\nif sys.version_info:\n    def answer(x):\n        return 2 * x\nelse:\n    answer = None"],
+    "match": ["match (1, 2):\n    case (_, by):\n        pass", "def answer(x): return by * x"],
+    "unpacked": ["(a, *by) = 1, 2", "def answer(x): return by[0] * x"],
+    "class with a name of its own": [
+        "by = 2",
+        "class A:\n    by = by\n    double = by",
+        "def answer(x): return A.double * x",
+    ],
+    "a builtin shadowed, then given back": ["sum = 3", "del sum", "def answer(x): return sum([x, x])"],
+    "a helper deleted at the end": ["def twice(x): return 2 * x", "def answer(x): return twice(x)", "del twice"],
+    "itself deleted at the end": ["def answer(x): return 2 * x", "del answer"],
+    "starter after it": ["def answer(x):\n    return 2 * x", STARTER],
+    "starter before it": [STARTER, "def answer(x):\n    return 2 * x"],
+    "wrong before it": ["def answer(x):\n    return x", "def answer(x):\n    return 2 * x"],
+    "magics": ["%matplotlib inline\n!pip list\nfiles = !ls\n?int\nint?\ndef answer(x):\n    return 2 * x"],
+    "timed cell": ["%%time\ndef answer(x):\n    return 2 * x"],
+    "timed line": ["%time by = 2\ndef answer(x):\n    return by * x"],
+    "percent that is no magic": ["by = (7\n%5)\ndef answer(x):\n    return by * x"],
+    "magic inside": ["if 1:\n    %time by = 2\n    !ls\ndef answer(x):\n    return by * x"],
+    "cell of another language": ["%%bash\nrm -r *", "def answer(x):\n    return 2 * x"],
+    "indented cell": ["    def answer(x):\n        return 2 * x"],
+    "rest of the cell is broken": ["import operator\nprint 'x'\n@staticmethod\ndef answer(x):\n    return 2 * x\nfor"],
+    "unicode": ["def ﬁnd(ℌ): return 2 * H", "def answer(x): return find(x)"],
+    "unicode and columns": ["é = 'ä'; by = 2  # ü", "def answer(x): return by * x"],
+    "await at the top": ["import asyncio\nawait asyncio.sleep(0)", "def answer(x): return 2 * x"],
+    "warned of": ["def answer(x):\n    '\\d'\n    return 2 * x if x is not 1 else 0"],
+    "long sum": ["def answer(x):\n    return " + " + ".join(["x"] * 400) + " - 398 * x"],
+    "overridden later by the lesson": [
+        "def down(x): return 2 * x\ndef answer(x): return down(x)",
+        "check.answer(answer)",
+        "def down(before, after): return None",
+        "network = down(3, 16)",
+    ],
+}
+
+
+@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("sources", RIGHT.values(), ids=RIGHT)
+def test_right_answers_are_found_with_all_they_need(sources):
+    assert result(*sources) == 42
+    assert result("print(1 / 0)", *sources, "table_of_others = 1 / 0") == 42
+
+
+def test_nothing_else_is_taken():
+    program = [
+        "import torch\nimport math\nfrom segcourse.lesson import check, show",
+        "def answer(x):\n    return math.floor(x)",
+        "check.answer(answer)",
+        "torch.relu = math.sin = None\nmath.floor = lambda x: 42",
+        "net = torch.nn.Linear(1, 1)\nfor _ in range(9**9):\n    net(torch.ones(1)).backward()",
+        "print(answer(3))",
+        "x = 9; scores = show(x)",
+        "class Layer: pass\nLayer.size = 3",
+    ]
+    assert taken(*program) == ["import math", "def answer(x):\n    return math.floor(x)"]
+
+
+def test_local_names_need_nothing():
+    body = "def answer(x, *a, y=1, **k):\n    net = [z for z in a]\n    import os\n    def f(w): return w\n    q = f(a)"
+    outside = "net = 1 / 0; z = w = q = os = a = k = y = x = f = 1 / 0"
+    assert taken(outside, body) == [body]
+
+
+def test_lines_are_those_of_the_cell():
+    source = "# first\n\nimport math; by = 2\n\n@staticmethod\n\ndef answer(x):\n    return by * math.floor(x)\n"
+    assert [(p.line, p.source) for p in sliced(source).pieces] == [
+        (3, "import math"),
+        (3, "by = 2"),
+        (5, "@staticmethod\n\ndef answer(x):\n    return by * math.floor(x)"),
+    ]
+
+
+def test_a_star_import_is_left_out_when_all_names_are_known():
+    assert taken("from os import *", "def answer(x): return x") == ["def answer(x): return x"]
+
+
+def test_untouched_is_not_attempted():
+    for source in (STARTER, "def answer(x):\n    return ...", "# mine\n" + STARTER.replace("Return x", "Give")):
+        program = sliced(source)
+        assert (program.not_attempted, program.found, program.missing) == (("answer",), {}, ())
+        assert program.pieces == ()
+    assert sliced("x = 1").missing == ("answer",)
+    assert find_answers([], ["answer"], {}).missing == ("answer",)
+
+
+def test_a_starter_that_another_answer_calls_comes_along():
+    program = sliced(STARTER, "def other(x): return answer(x)", names=("answer", "other"))
+    assert run(program.pieces)["other"](1) is ...
+
+
+def notes(*sources: str) -> str:
+    return " ".join(sliced(*sources).notes)
+
+
+def test_several_definitions_are_noted():
+    one, two = "def answer(x): return 1", "def answer(x): return 2"
+    program = sliced(one, two)
+    assert program.found == {"answer": 2}
+    assert "defined more than once (cells 1 and 2)" in notes(one, two)
+    assert notes(one, one + "  # the same") == ""
+    assert "untouched starter too; the answer in cell 1 counts" in notes(one, STARTER)
+
+
+def test_other_names_are_not_found_but_noted():
+    assert "no function called `answer`; there is `Answer_` in cell 2." in notes("x = 1", "def Answer_(x): return x")
+    assert notes("x = 1", "def something(x): return x") == "There is no function called `answer`."
+    assert "cell 1 there is one inside of something else" in notes("class A:\n    def answer(self, x): return x")
+    for kind in ("markdown", "raw"):
+        found = find_answers([Cell(4, kind, "def answer(x):\n    return x")], ["answer"], {})
+        assert found.missing == ("answer",)
+        assert f"cell 4 is a {kind} cell" in found.notes[0]
+    both = find_answers([*cells(STARTER), Cell(2, "raw", "def answer(x): return x")], ["answer"], {"answer": STARTER})
+    assert "still the starter; cell 2 is a raw cell" in both.notes[0]
+
+
+def test_what_python_cannot_read_is_noted():
+    assert "Cell 1 cannot be read by Python: line 2: " in notes("x = 1\ndef f(:\n    pass", "def answer(x): return x")
+    assert "what can be read of it was taken" in notes("def f(:\n    pass\ndef answer(x): return x")
+    assert "uses `torhc`, which no cell" in notes("def answer(x): return torhc.sin(x)")
+    assert "duplicate argument" in notes("x = 1\ndef f(a, a): pass\ndef answer(x): return x")
+
+
+def test_helpers_of_one_name_do_not_get_into_each_others_way():
+    sources = [
+        "def step(x): return x + 1\ndef answer(x): return step(x)",
+        "check.answer(answer)",
+        "def step(x): return x - 1\ndef other(x): return step(x)",
+        "check.other(other)",
+    ]
+    program = sliced(*sources, names=("answer", "other"))
+    assert program.apart == {"other"}
+    assert run(program.pieces)["answer"](1) == 2
+    assert run(program.alone["other"])["other"](1) == 0
+    assert "`other` needs a name" in " ".join(program.notes)
+
+
+def test_shapes_are_equal_for_equal_code():
+    first = sliced("def answer(x):\n    '''One.'''\n    return x  # so").shapes
+    assert first == sliced("def  answer( x ):\n    return (x)").shapes
+    assert first != sliced("def answer(x):\n    return -x").shapes
+
+
+HOSTILE = {
+    "deep brackets": "x = " + "(" * 5000 + ")" * 5000,
+    "unary": "x = " + "-" * 90_000 + "1",
+    "long sum": "x = " + "a+" * 45_000 + "1",
+    "calls": "a" + "()" * 45_000,
+    "elif": "if 1: pass\n" + "elif 1: pass\n" * 7000,
+    "quotes": '"' * 99_001,
+    "f-string": 'x = f"' + "{a}" * 15_000 + '"',
+    "dotted import": "import a" + ".a" * 45_000,
+    "dotted import, continued": "import a" + ".\\\na" * 20_000,
+    "digits": "x = " + "9" * 90_000,
+    "many statements": "x;" * 45_000,
+    "many lines": "x = 1\n" * 16_000 + "def",
+    "decorators": "@a\n" * 30_000 + "def f(): 0",
+    "NUL": "x = 1\0",
+    "surrogate": "x = '\ud800'",
+    "blanks": " " * 90_000 + "x",
+    "magics": "%%time\n" * 14_000,
+    "magics of lines": "%x\n" * 30_000,
+    "shell": "!" * 90_000,
+    "question marks": "a" + "?" * 90_000 + "b",
+    "broken margins": "a b\n" * 24_000,
+    "broken blocks": "a b\n" * 90,
+    "f-string that is tried again and again": 'x = f"' + "{a}" * 3000 + '"; (\n' + "a b\n" * 90,
+    "open string": "x = '''\n" + "y = 1\n" * 150,
+    "names": "\n".join(f"def answe{i}(): answe{i + 1}" for i in range(2500)),
+    "chain": "\n".join(f"x{i} = x{i + 1}" for i in range(6000)) + "\ndef answer(y): return x0",
+    "tabs": "if 1:\n\tx\n        y",
+    "return": "return 1\nyield\nbreak\nnonlocal x",
+    "form feed": "\fx = 1\f\n\f\n",
+    "too long": "x = 1\n" * 200_000,
+}
+
+
+@pytest.mark.parametrize("source", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_cells_cost_nobody_anything(source):
+    program = sliced("def answer(x):\n    return 2 * x", source)
+    assert program.found["answer"] in (1, 2)
+    assert len(program.notes) <= MAX_NOTES + 1
+    assert all(len(note) <= MAX_NOTE for note in program.notes)
+
+
+def test_long_cells_are_left_out():
+    assert "Cell 1 is too long" in notes("#" * (MAX_CELL + 1), "def answer(x): return x")
+    many = sliced(*["#" * MAX_CELL] * 11, "def answer(x): return x")
+    assert many.missing == ("answer",)
+    assert "Cell 11 is too long" in many.notes[0]
+    assert "Cell 1 was left out: 10,000 statements" in notes("x;" * 10_001, "def answer(x): return x")
+
+
+WORDS = [
+    "def answer(x):",
+    "    return x",
+    "x = 1",
+    "del x",
+    "'''",
+    "@answer",
+    "%time x = 1",
+    "class A:",
+    "(",
+    ")",
+    "é",
+    ";",
+]
+LINES = st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=12)), max_size=12).map("\n".join)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(LINES, max_size=3))
+def test_any_text_can_be_sliced(sources):
+    program = sliced(*sources)
+    assert len(program.found) + len(program.missing) + len(program.not_attempted) == 1
+    assert all(isinstance(piece, Piece) and piece.line >= 1 for piece in program.pieces)
+    assert program == sliced(*sources)
+
+
+def read(path: Path) -> tuple[Cell, ...]:
+    notebook = read_notebook(path.read_bytes())
+    assert notebook.notes == ()
+    return notebook.cells
+
+
+def lesson_program(stem: str) -> tuple[list, Program, Program]:
+    released = read(ROOT / "lessons" / f"{stem}.ipynb")
+    known = exercises.lesson(stem).exercises
+    names = [exercise.name for exercise in known]
+    starters = starters_of(released, names)
+    assert set(starters) == set(names)
+    solved = find_answers(read(ROOT / "solutions" / f"{stem}.ipynb"), names, starters)
+    return list(known), find_answers(released, names, starters), solved
+
+
+@pytest.mark.parametrize("stem", exercises.LESSONS)
+def test_real_lessons_are_sliced(stem):
+    known, released, solved = lesson_program(stem)
+    assert released.not_attempted == tuple(exercise.name for exercise in known)
+    assert released.pieces == released.notes == ()
+    assert set(solved.found) == {exercise.name for exercise in known}
+    assert solved.notes == ()
+    assert not solved.apart
+    others = [p.source for p in solved.pieces if not p.source.startswith(("import ", "from ", "def "))]
+    assert others == []  # no training, check or picture is run
+    space = run(solved.pieces)
+    for exercise in known:
+        verdict = judge(exercise, run_here(exercise, space[exercise.name]), seed=5)
+        assert verdict.outcome is Outcome.CORRECT, exercise.name
+        assert exercise.name in run(solved.alone[exercise.name])
+
+
+def test_slices_do_not_depend_on_the_order_of_sets():
+    script = (
+        "import json, sys; from segcourse.grading.answers import *; from segcourse.grading.reading import *\n"
+        "cells = read_notebook(open(sys.argv[1], 'rb').read()).cells\n"
+        "cells = [*cells, Cell(99, 'code', 'a=b=c=1\\ndef answer(): return a, b, c, d, e, f, g')]\n"
+        "p = find_answers(cells, ['fuse', 'fcn8_scores', 'answer'], {})\n"
+        "print(json.dumps([[str(x) for x in p.pieces], p.notes]))"
+    )
+    path = str(ROOT / "solutions" / "04_fcn_skips.ipynb")
+
+    def out(seed: str) -> list:
+        command = [sys.executable, "-c", script, path]
+        ran = subprocess.run(
+            command, capture_output=True, text=True, env={"PYTHONHASHSEED": seed}, check=True, cwd=ROOT
+        )
+        return json.loads(ran.stdout)
+
+    assert out("1") == out("2") == out("77")
+
+
+def test_neither_torch_nor_nbformat_is_imported():
+    script = (
+        "import sys, segcourse.grading.reading, segcourse.grading.answers, segcourse.grading.intake\n"
+        "print(sorted({'torch', 'numpy', 'nbformat'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert ran.stdout.strip() == "[]"

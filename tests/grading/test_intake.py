@@ -1,0 +1,395 @@
+"""Whose a file is, and that nothing outside of what was handed in is ever read or written."""
+
+import contextlib
+import io
+import json
+import os
+import stat
+import zipfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from segcourse.grading.intake import MAX_BYTES, Submission, collect, safe_name
+from segcourse.grading.reading import UnreadableError
+
+LESSON = "01_receptive_field"
+NAMES = ("compound_kernel", "input_size")
+MOODLE = "_assignsubmission_file_"
+
+
+def notebook(text: str = "x") -> bytes:
+    return json.dumps({"nbformat": 4, "cells": [{"cell_type": "code", "source": text}]}).encode()
+
+
+def zipped(files: dict[str, bytes], **changes) -> bytes:
+    """A zip of these files; `changes` are made to every entry's ZipInfo."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            info = zipfile.ZipInfo(name)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            for key, value in changes.items():
+                setattr(info, key, value)
+            archive.writestr(info, data)
+    return buffer.getvalue()
+
+
+def lay_out(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return folder
+
+
+def as_zip(folder: Path, files: dict[str, bytes], **changes) -> Path:
+    path = folder / "class.zip"
+    path.write_bytes(zipped(files, **changes))
+    return path
+
+
+def students(place: Path) -> dict[str, Submission]:
+    found = collect(place, LESSON, NAMES)
+    assert [each.student for each in found] == sorted({each.student for each in found})
+    assert found == collect(place, LESSON, NAMES)
+    return {each.student: each for each in found}
+
+
+BOTH = pytest.mark.parametrize("laid", [lay_out, as_zip])
+
+
+@BOTH
+def test_a_notebook_for_each_student(tmp_path, laid):
+    files = {"bob.ipynb": notebook("b"), f"ann_{LESSON}.ipynb": notebook("a"), "grades.csv": b"", "README": b"x"}
+    found = students(laid(tmp_path, files))
+    assert list(found) == ["ann", "bob"]
+    assert found["ann"].read() == notebook("a")
+    assert (found["bob"].name, found["bob"].late, found["bob"].problem, found["bob"].notes) == (
+        "bob.ipynb",
+        False,
+        "",
+        (),
+    )
+
+
+@BOTH
+def test_a_folder_for_each_student(tmp_path, laid):
+    files = {
+        "bob/deep/er/work.ipynb": notebook("b"),
+        "bob/.ipynb_checkpoints/work-checkpoint.ipynb": notebook("old"),
+        "__MACOSX/bob/._work.ipynb": b"junk",
+        "ann/work.ipynb": notebook("a"),
+        "cat/work.pdf": b"%PDF",
+    }
+    found = students(laid(tmp_path, files))
+    assert list(found) == ["ann", "bob", "cat"]
+    assert found["bob"].read() == notebook("b")
+    assert found["bob"].notes == ()
+    assert found["cat"].problem == "There is no notebook among the files: work.pdf. Hand in the .ipynb file."
+    with pytest.raises(UnreadableError, match="no notebook among"):
+        found["cat"].read()
+
+
+def test_an_empty_folder_is_a_student_without_a_file(tmp_path):
+    (tmp_path / "ann").mkdir()
+    assert students(tmp_path)["ann"].problem == "No file was handed in. Hand in the .ipynb file."
+    path = as_zip(tmp_path, {"bob/": b"", "ann/": b"", "ann/x.ipynb": notebook()})
+    assert [bool(each.problem) for each in students(path).values()] == [False, True]
+
+
+@BOTH
+@pytest.mark.parametrize("around", ["", "Lesson 1/"])
+def test_moodle(tmp_path, laid, around):
+    files = {
+        f"{around}Doe Ann_1234567{MOODLE}/work.ipynb": notebook("a"),
+        f"{around}Doe Ann_1234567_assignsubmission_onlinetext/text.html": b"<p>hello",
+        f"{around}Doe Ann_7654321{MOODLE}/work.ipynb": notebook("b"),
+        f"{around}Muñoz Íñigo_12{MOODLE}work.ipynb": notebook("c"),
+    }
+    found = students(laid(tmp_path, files))
+    assert list(found) == ["Doe Ann-1234567", "Doe Ann-7654321", "Muñoz Íñigo"]
+    assert [each.identifier for each in found.values()] == ["1234567", "7654321", "12"]
+    assert [each.read() for each in found.values()] == [notebook("a"), notebook("b"), notebook("c")]
+    assert found["Muñoz Íñigo"].name == "work.ipynb"
+
+
+@BOTH
+def test_canvas(tmp_path, laid):
+    files = {
+        "doeann_LATE_11_901_work.ipynb": notebook("old"),
+        "doeann_LATE_11_902_work-2.ipynb": notebook("newer"),
+        "doeann_LATE_11_903_work-10.ipynb": notebook("newest"),
+        "roebob_12_904_01_receptive_field-1.ipynb": notebook("b"),
+        "doeann_13_905_work.ipynb": notebook("another Ann"),
+        "poecat_14_906_notes.pdf": b"%PDF",
+        "kim_15_907_work.zip": zipped({"work.ipynb": notebook("z")}),
+    }
+    found = students(laid(tmp_path, files))
+    assert list(found) == ["doeann-11", "doeann-13", "kim", "poecat", "roebob"]
+    assert [each.late for each in found.values()] == [True, False, False, False, False]
+    assert found["doeann-11"].read() == notebook("newest")
+    assert "resubmissions" in found["doeann-11"].notes[0]
+    assert found["doeann-11"].name == "work-10.ipynb"
+    assert found["kim"].read() == notebook("z")
+    assert found["poecat"].problem
+
+
+@BOTH
+@pytest.mark.parametrize("around", ["", "submitted/"])
+def test_nbgrader(tmp_path, laid, around):
+    files = {
+        f"{around}ann/{LESSON}/{LESSON}.ipynb": notebook("a"),
+        f"{around}ann/{LESSON}/timestamp.txt": b"2026-01-01",
+        f"{around}ann/02_transposed/02_transposed.ipynb": notebook("other"),
+        f"{around}bob/{LESSON}/{LESSON}.ipynb": notebook("b"),
+        f"{around}cat/02_transposed/02_transposed.ipynb": notebook("other"),
+    }
+    if around:
+        files["gradebook.ipynb"] = notebook()
+    found = students(laid(tmp_path, files))
+    assert list(found) == ["ann", "bob", "cat"]
+    assert found["ann"].read() == notebook("a")
+    assert found["cat"].problem.startswith("No file")
+
+
+def test_one_student_in_nbgraders_tree(tmp_path):
+    files = {f"ann/{LESSON}/a.ipynb": notebook("a"), "ann/02_transposed/b.ipynb": notebook("b")}
+    assert students(as_zip(tmp_path, files))["ann"].read() == notebook("a")
+
+
+def test_a_folder_around_all_in_a_zip_is_taken_off(tmp_path):
+    assert list(students(as_zip(tmp_path, {"x/ann.ipynb": b"a", "x/bob.ipynb": b"b"}))) == ["ann", "bob"]
+    assert list(students(as_zip(tmp_path, {"x/ann/a.ipynb": b"a", "x/bob/a.ipynb": b"b"}))) == ["ann", "bob"]
+    assert list(students(as_zip(tmp_path, {"ann/a.ipynb": b"a"}))) == ["ann"]
+
+
+def test_single_notebook_and_zip_alone_in_a_folder(tmp_path):
+    path = tmp_path / "ann.ipynb"
+    path.write_bytes(notebook())
+    assert students(path)["ann"].read() == notebook()
+    path.unlink()
+    as_zip(tmp_path, {"ann.ipynb": notebook(), "bob.ipynb": notebook()})
+    assert list(students(tmp_path)) == ["ann", "bob"]
+
+
+def test_of_several_notebooks_that_with_most_answers_counts(tmp_path):
+    both = notebook("def compound_kernel(): 1\ndef input_size(): 1")
+    files = {"ann/z.ipynb": notebook("def input_size(): 1"), "ann/a.ipynb": both, "ann/b.ipynb": notebook()}
+    ann = students(lay_out(tmp_path, files))["ann"]
+    assert ann.read() == both
+    assert "Of 3 notebooks, a.ipynb was taken" in ann.notes[0]
+    lay_out(tmp_path, {"ann/a2.ipynb": both, "ann/a10.ipynb": both})
+    assert students(tmp_path)["ann"].name == "a10.ipynb"
+
+
+def test_an_untouched_copy_is_no_answer(tmp_path):
+    starter, answer = "def input_size():\n    return ...", "def input_size():\n    return 1"
+    lay_out(tmp_path, {"ann/a.ipynb": notebook(answer), "ann/a (1).ipynb": notebook(starter)})
+    assert students(tmp_path)["ann"].name == "a (1).ipynb"
+    found = collect(tmp_path, LESSON, NAMES, {"input_size": starter})
+    assert found[0].name == "a.ipynb"
+
+
+@BOTH
+def test_a_students_own_zip_is_opened_once(tmp_path, laid):
+    inner = {"w\\deep\\work.ipynb": notebook("w"), "__MACOSX/w/._work.ipynb": b"junk"}
+    files = {
+        "ann/work.zip": zipped(inner),
+        "bob.zip": zipped({"x.zip": zipped({"a.ipynb": notebook()})}),
+        "cat/work.zip": zipped({"a.ipynb": notebook("inside")}),
+        "cat/work.ipynb": notebook("beside"),
+        "dan/work.zip": zipped({"a.ipynb": notebook("d")})[:-30],
+        "eve/work.zip": b"not a zip",
+    }
+    found = students(laid(tmp_path, files))
+    assert found["ann"].read() == notebook("w")
+    assert found["bob"].problem.startswith("A zip inside of a zip was not opened.")
+    assert found["cat"].read() == notebook("beside")
+    assert "work.zip was not opened" in found["cat"].notes[0]
+    assert "damaged" in found["dan"].problem
+    assert "damaged" in found["eve"].problem
+
+
+def test_notebooks_of_another_name_are_read(tmp_path):
+    files = {
+        "ann.ipynb.txt": notebook("a"),
+        "bob/work.json": notebook("b"),
+        "cat/work": notebook("c"),
+        "dan/a.txt": b"hi",
+    }
+    found = students(lay_out(tmp_path, files))
+    assert [each.read() for each in found.values() if not each.problem] == [notebook("a"), notebook("b"), notebook("c")]
+    assert "not called .ipynb" in found["bob"].notes[0]
+    assert found["dan"].problem
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "says"),
+    [
+        ("ann/../../x.ipynb", {}, "points outside"),
+        ("/ann/x.ipynb", {}, "points outside"),
+        ("C:/ann/x.ipynb", {}, "points outside"),
+        ("..\\ann\\x.ipynb", {}, "points outside"),
+        ("ann/nul.ipynb", {}, "name of a device"),
+        ("ann/COM1/x.ipynb", {}, "name of a device"),
+        ("ann/x.ipynb", {"external_attr": (stat.S_IFLNK | 0o777) << 16}, "is a link"),
+        ("ann/x.ipynb", {"compress_type": zipfile.ZIP_LZMA}, "unusual way"),
+    ],
+)
+def test_unsafe_entries_are_not_read(tmp_path, name, changes, says):
+    path = as_zip(tmp_path, {"ok/a.ipynb": notebook()} if not changes else {}, **changes)
+    with zipfile.ZipFile(path, "a") as archive:
+        info = zipfile.ZipInfo(name)
+        for key, value in changes.items():
+            setattr(info, key, value)
+        archive.writestr(info, notebook())
+    bad = [each for each in collect(path, LESSON) if each.student != "ok"]
+    assert len(bad) == 1
+    assert says in bad[0].problem
+
+
+def test_encrypted_entries_are_not_read(tmp_path):
+    data = bytearray(zipped({"ann/x.ipynb": notebook(), "bob/x.ipynb": notebook()}))
+    at = data.index(b"PK\x01\x02")
+    data[at + 8] |= 1
+    (tmp_path / "class.zip").write_bytes(data)
+    found = students(tmp_path / "class.zip")
+    assert "encrypted" in found["ann"].problem
+    assert found["bob"].read() == notebook()
+
+
+def test_bombs_are_not_unpacked(tmp_path):
+    zeros = bytes(MAX_BYTES + 1)
+    bomb = zipped({f"{i}.ipynb": zeros for i in range(2)})
+    assert len(bomb) < 2**20
+    many = zipped({f"{i}.ipynb": b"" for i in range(25_000)})
+    found = students(lay_out(tmp_path, {"ann/a.zip": bomb, "bob/b.zip": many, "cat/c.zip": zipped({"c.ipynb": zeros})}))
+    assert "would unpack to 200 MB" in found["ann"].problem
+    assert "more than 2,000 files" in found["bob"].problem
+    assert "would unpack" in found["cat"].problem
+
+
+def test_a_zip_that_lies_about_sizes_is_not_believed(tmp_path):
+    data = bytearray(zipped({"ann/x.ipynb": bytes(10_000), "bob/x.ipynb": notebook()}))
+    for mark, offset in ((b"PK\x01\x02", 24), (b"PK\x03\x04", 22)):
+        at = data.index(mark)
+        data[at + offset : at + offset + 4] = (10).to_bytes(4, "little")
+    (tmp_path / "class.zip").write_bytes(data)
+    found = students(tmp_path / "class.zip")
+    with pytest.raises(UnreadableError, match="damaged"):
+        found["ann"].read()
+    assert found["bob"].read() == notebook()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damaged_zips_end_in_a_sentence(tmp_path, seed):
+    import random
+
+    rng = random.Random(seed)
+    data = bytearray(zipped({"ann/x.ipynb": notebook("a" * 300), "bob/x.zip": zipped({"x.ipynb": notebook()})}))
+    for _ in range(rng.randint(1, 6)):
+        data[rng.randrange(len(data))] = rng.randrange(256)
+    (tmp_path / "class.zip").write_bytes(data)
+    with contextlib.suppress(ValueError):  # of which UnreadableError is one
+        for each in collect(tmp_path / "class.zip", LESSON, NAMES):
+            each.read()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes on this system")
+def test_links_and_pipes_in_a_folder_are_not_opened(tmp_path):
+    secret = tmp_path / "secret.ipynb"
+    secret.write_bytes(notebook("secret"))
+    place = lay_out(tmp_path / "class", {"bob/x.ipynb": notebook()})
+    for student in ("ann", "cat", "dan"):
+        (place / student).mkdir()
+    (place / "ann" / "x.ipynb").symlink_to(secret)
+    (place / "cat" / "up").symlink_to(tmp_path)
+    os.mkfifo(place / "dan" / "x.ipynb")
+    (place / "eve").symlink_to(tmp_path)
+    found = students(place)
+    assert found["ann"].problem == "x.ipynb is a link to another file; links are not followed. Hand in the .ipynb file."
+    assert "up is a link" in found["cat"].problem
+    assert "no ordinary file" in found["dan"].problem
+    assert "eve is a link" in found["eve"].problem
+    (place / "bob" / "x.ipynb").unlink()
+    (place / "bob" / "x.ipynb").symlink_to(secret)  # after it was seen
+    with pytest.raises(UnreadableError):
+        found["bob"].read()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are not bytes on Windows")
+def test_names_that_are_not_unicode(tmp_path):
+    try:
+        (tmp_path / os.fsdecode(b"a\xff.ipynb")).write_bytes(notebook())
+    except OSError:
+        pytest.skip("the disk takes no such names")
+    (tmp_path / "bob.ipynb").write_bytes(notebook())
+    found = students(tmp_path)
+    assert list(found) == ["a", "bob"]
+    assert found["a"].name == "a?.ipynb"
+    assert found["a"].read() == notebook()
+
+
+def test_nothing_there(tmp_path):
+    for place in (tmp_path / "nowhere", tmp_path):
+        with pytest.raises(ValueError, match="Give the folder, or the zip"):
+            collect(place, LESSON)
+    lay_out(tmp_path, {"grades.csv": b"x", "more.csv": b""})
+    with pytest.raises(ValueError, match="no notebook in"):
+        collect(tmp_path, LESSON)
+    (tmp_path / "class.zip").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match="The zip is damaged"):
+        collect(tmp_path / "class.zip", LESSON)
+
+
+def test_the_same_name_twice_is_kept_apart(tmp_path):
+    files = {"ann.ipynb": notebook("1"), "Ann/x.ipynb": notebook("2"), "ann_/x.ipynb": notebook("3")}
+    assert [each.read() for each in students(lay_out(tmp_path, files)).values()] == [notebook(x) for x in "213"]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("Ann Doe", "Ann Doe"),
+        ("Muñoz, Íñigo", "Muñoz_ Íñigo"),
+        ("n\u0303", "ñ"),
+        ("../../etc/passwd", "etc_passwd"),
+        ("..", "student"),
+        ("", "student"),
+        ("\0\n\u202e", "student"),
+        ("-rf", "rf"),
+        ("=1+1", "1_1"),
+        ("CON", "student CON"),
+        ("nul.txt", "student nul.txt"),
+        ("王小明", "王小明"),
+        ("मीना", "मीना"),
+        ("a/b\\c:d", "a_b_c_d"),
+    ],
+)
+def test_safe_names(text, name):
+    assert safe_name(text) == name
+
+
+@given(st.text(max_size=300), st.lists(st.text(max_size=5), max_size=5))
+def test_any_name_is_made_safe(text, others):
+    taken: list[str] = []
+    for one in [*others, text, text]:
+        name = safe_name(one, taken)
+        assert name
+        assert name[0] not in " -."
+        assert len(name.encode()) <= 110
+        assert not set(name) & set('/\\:*?"<>|\0\n')
+        assert name.casefold() not in {other.casefold() for other in taken}
+        taken.append(name)
+
+
+def test_nothing_is_written(tmp_path):
+    files = {"ann/x.ipynb": notebook(), "bob/w.zip": zipped({"../../evil.ipynb": notebook(), "x.ipynb": notebook("x")})}
+    path = as_zip(tmp_path, files)
+    bob = students(path)["bob"]
+    assert bob.read() == notebook("x")
+    assert "points outside" in bob.notes[0]
+    assert [each.name for each in tmp_path.rglob("*")] == ["class.zip"]
