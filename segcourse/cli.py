@@ -100,6 +100,12 @@ def parser() -> argparse.ArgumentParser:
     merge.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the joined results go")
     merge.set_defaults(run=_grades_merge)
 
+    release = commands.add_parser("release", help="pack what students get of lessons, without solutions")
+    release.add_argument("lessons", nargs="+", metavar="LESSON", help="1, 01, 01_topic or topic")
+    release.add_argument("--out", type=Path, required=True, metavar="DIR", help="nothing different is overwritten")
+    release.add_argument("--zip", action="store_true", help="one zip in place of the files")
+    release.set_defaults(run=_release)
+
     build = commands.add_parser("build", help="make the lessons from their sources (for authors)")
     build.add_argument("lessons", nargs="*", metavar="LESSON", help="default: all")
     build.add_argument("--check", action="store_true", help="change nothing; fail if a lesson is not up to date")
@@ -261,6 +267,20 @@ def _grades_merge(asked: argparse.Namespace) -> int:
         return command.merge(asked.folders, asked.out)
     except command.GradingError as problem:
         raise UsageError(problem) from None
+
+
+def _release(asked: argparse.Namespace) -> int:
+    from segcourse import release
+
+    folder, known = _lessons()
+    lessons = dict.fromkeys(find_lesson(name, known) for name in asked.lessons)
+    try:
+        files = release.pack([folder / f"{lesson}.ipynb" for lesson in lessons], asked.out, asked.zip)
+    except release.ReleaseError as problem:
+        raise UsageError(problem) from None
+    for path in files:
+        print(short(path))
+    return FINE
 
 
 def _build(asked: argparse.Namespace) -> int:

@@ -53,7 +53,7 @@ LAYERS = {  # a module may import from its own layer and from those before it; m
     "cells' tools": r"segcourse\.(plots|widgets|augment|training|progress|figures(\..+)?)",
     "exercises": r"segcourse\.exercises(\..+)?",
     "lessons": r"segcourse\.(lesson|grading(\..+)?)",
-    "commands": r"segcourse\.(authoring|doctor|cli)",
+    "commands": r"segcourse\.(authoring|doctor|release|cli)",
 }
 ORDER = [TOPICS, *LAYERS]
 
