@@ -1525,5 +1525,6 @@ LESSON = Lesson(
     reading_minutes=30,
     before=("02_transposed", "03_convolutionalize"),
     exercises=(LABEL_PIXELS, PIXEL_CROSS_ENTROPY, CROP_OFFSET, FUSE, FCN8_SCORES, START_16S),
+    given=("segcourse.transposed.bilinear_kernel",),
     quiz=QUIZ,
 )

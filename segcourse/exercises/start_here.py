@@ -694,5 +694,6 @@ LESSON = Lesson(
     reading_minutes=28,
     before=(),
     exercises=(COUNT_LABEL, MASK_FROM_SCORES, PIXEL_ACCURACY, CLASS_SHARES, ONE_HOT),
+    given=("segcourse.void.VOID",),
     quiz=QUIZ,
 )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from segcourse.grading.intake import Submission, collect
+from segcourse.grading.reading import UnreadableError
 from segcourse.grading.results import Record, Records
 from segcourse.grading.sandbox import MIB, Isolation, Limits, strongest
 from segcourse.home import short, write_atomically
@@ -78,21 +79,30 @@ def grade_all(
     order: Order, isolation: Isolation, secret: bytes, submissions: Sequence[Submission], records: Records
 ) -> int:
     """Grade one submission after another in this process; return how many could not be graded by our own fault."""
-    from segcourse.grading.grade import Grader, sha256
+    from segcourse.grading.grade import Grader
 
     failed = 0
     limits = Limits(memory=order.memory)
     with Grader(order.lesson, order.released, secret, isolation, limits, order.seconds) as grader:
         done = {record.identity for record in records.history() if record.status != "failed"}
         for number, submission in enumerate(submissions, 1):
-            data = b"" if submission.problem else submission.read()
-            identity = (submission.student, submission.name, order.lesson, sha256(data), grader.key_hash)
+            identity = (submission.student, submission.name, order.lesson, hash_of(submission), grader.key_hash)
             if identity not in done:
                 record = grader.grade(submission)
                 records.add(record)
                 failed += record.status == "failed"
                 say(f"{number}/{len(submissions)} {record.student}: {in_words(record)}")
     return failed
+
+
+def hash_of(submission: Submission) -> str:
+    """Return the SHA-256 of the file, as records hold it; empty if there is none that can be read."""
+    from segcourse.grading.grade import sha256
+
+    try:
+        return "" if submission.problem else sha256(submission.read())
+    except UnreadableError:
+        return ""
 
 
 def in_words(record: Record) -> str:

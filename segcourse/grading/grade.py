@@ -89,9 +89,9 @@ class Grader:
         )
         if submission.problem:
             return dataclasses.replace(blank, status="no notebook", notes=(*blank.notes, submission.problem))
-        data = submission.read()
-        blank = dataclasses.replace(blank, file_hash=sha256(data))
         try:
+            data = submission.read()
+            blank = dataclasses.replace(blank, file_hash=sha256(data))
             notebook = read_notebook(data)
         except UnreadableError as error:
             return dataclasses.replace(blank, status="unreadable", notes=(*blank.notes, str(error)))
