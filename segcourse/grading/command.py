@@ -232,9 +232,16 @@ def merge(folders: Sequence[Path], out: Path) -> int:
 
 def finish(out: Path, records: Sequence[Record]) -> None:
     """Write the tables and pages that are made from the records."""
-    from segcourse.grading.tables import write_grades
+    from segcourse.grading.pages import write_pages
+    from segcourse.grading.tables import write_exports, write_grades
 
+    lessons = sorted({record.lesson for record in records})
+    if len(lessons) > 1:
+        raise GradingError(f"{short(out)} holds records of {', '.join(lessons)}: give each lesson a folder of its own.")
     path = out / "grades.csv"
     write_grades(path, records)
+    write_exports(out / "exports", records)
+    for lesson in lessons:
+        write_pages(out, records, lesson)
     graded = [record for record in records if record.status == "graded"]
     say(f"{len(graded)} of {len(records)} graded; marks in {short(path)}.")
