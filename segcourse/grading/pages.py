@@ -369,26 +369,28 @@ def tampering(records: Sequence[Record], link: Link) -> str:
     rows = [[link(record.student), " ".join(map(esc, record.tampering))] for record in records if record.tampering]
     if not rows:
         return "<p>None was seen.</p>"
-    return "<p>It earned no points. Look at the notebook before you speak of it.</p>" + table(
+    return "<p>Look at the notebook before you speak of it: a broken program may look like this too.</p>" + table(
         ["student", "what was seen"], rows, texts=2
     )
 
 
+FULL = Isolation(bubblewrap=True, namespaces=True, landlock=True, seccomp=True).leaves_open
+WITHOUT_LANDLOCK = Isolation(bubblewrap=True, seccomp=True).leaves_open.removesuffix(FULL).strip()
 OPEN_AT = {
     "limits": Isolation().leaves_open,
-    "landlock": Isolation(landlock=True, seccomp=True).leaves_open,
-    "namespaces": Isolation(namespaces=True, landlock=True, seccomp=True).leaves_open,
-    "bubblewrap": f"{Isolation(bubblewrap=True, landlock=True, seccomp=True).leaves_open} On a machine without "
-    f"landlock: {Isolation(bubblewrap=True, seccomp=True).leaves_open}",
+    "landlock": FULL,
+    "namespaces": FULL,
+    "bubblewrap": f"{FULL} On a machine without landlock: {WITHOUT_LANDLOCK}",
 }
 """What each level of isolation does not stop."""
 
 
 def how(records: Sequence[Record]) -> str:
     """Return by what means the class was graded, and what those do not stop."""
-    lines = []
-    for level in sorted({record.level for record in records if record.level}):
-        lines.append(f"Submissions ran at isolation level <b>{esc(level)}</b>. {esc(OPEN_AT.get(level, ''))}")
+    lines = [
+        f"Submissions ran at isolation level <b>{esc(level)}</b>. {esc(OPEN_AT.get(level, ''))}"
+        for level in sorted({record.level for record in records if record.level})
+    ]
     versions = {", ".join(f"{name} {version}" for name, version in record.versions.items()) for record in records}
     lines += [f"Versions: {esc(version)}." for version in sorted(versions - {""})]
     keys = sorted({record.key_hash for record in records if record.key_hash})

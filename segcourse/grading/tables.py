@@ -30,6 +30,7 @@ from segcourse.grading.intake import safe_name
 from segcourse.grading.results import Record, Result
 from segcourse.home import write_atomically
 
+UNFIT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 """What begins a formula in a spreadsheet, or hides one; the wide forms are taken for the plain ones in some."""
 
@@ -78,9 +79,12 @@ def counting(records: Iterable[Record]) -> list[Record]:
 
 
 def plain(text: str) -> str:
-    """Return a text that can be written anywhere: no lone surrogates, no control characters but line ends and tabs."""
-    text = text.encode("utf-8", "replace").decode()
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else "\ufffd" for c in text)
+    """Return a text that can be shown anywhere, with a question mark (�) for what could do harm.
+
+    That is lone surrogates, control characters but line ends and tabs, and what turns the direction of writing round
+    (`gpj.exe` shown as `exe.jpg`): Unicode Technical Report 36.
+    """
+    return UNFIT.sub("\ufffd", text)
 
 
 def number(value: float) -> str:
