@@ -11,6 +11,8 @@ import copy
 import functools
 import inspect
 import itertools
+import json
+import os
 import textwrap
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -20,10 +22,11 @@ import torch
 
 from segcourse import authoring, exercises
 from segcourse.exercises.compare import same_value
-from segcourse.exercises.exercise import Exercise
-from segcourse.exercises.guard import run_here
+from segcourse.exercises.exercise import Case, Exercise
+from segcourse.exercises.guard import Ran, run_here
 from segcourse.exercises.judge import Key, Outcome, Verdict, judge, truth
 from segcourse.exercises.render import verdict_card
+from segcourse.grading import child, plain
 
 SEEDS = 200
 CASES = 8
@@ -31,6 +34,8 @@ CASES = 8
 MISTAKE_SEEDS = 20
 """Full checks of every misconception; fewer where an exercise has so many that they pass `MISTAKE_CHECKS` in all."""
 MISTAKE_CHECKS = 240
+PLAIN_SEEDS = int(os.environ.get("SEGCOURSE_PLAIN_SEEDS", "3"))
+"""Full checks of every right answer by way of plain data; 100 were run before a release."""
 WRONG_SEEDS = 5
 """Full checks of every other wrong answer."""
 
@@ -46,6 +51,20 @@ def key_of(name: str, seed: int, fresh: int | None) -> Key:
     """The same cases for every answer that meets this seed: what the mistakes make of them is computed once."""
     exercise = next(each for each in exercises.catalogue() if each.name == name)
     return Key(exercise, exercise.draw_cases(seed, None if fresh is None else len(exercise.examples) + fresh))
+
+
+def run_as_plain(exercise: Exercise, answer: Answer) -> Callable[[Case], Ran]:
+    def run(case: Case) -> Ran:
+        asked = {
+            "driver": f"{exercise.drive.__module__}.{exercise.drive.__qualname__}",
+            "name": exercise.name,
+            "cases": [json.loads(json.dumps(plain.encode(case)))],
+            "seconds": None,
+        }
+        (reply,) = child.answers(asked, {exercise.name: answer})
+        return child.as_ran(json.loads(json.dumps(reply)))
+
+    return run
 
 
 class Contract:
@@ -123,6 +142,22 @@ class Contract:
                 assert verdict.outcome is Outcome.NOT_YET, (answer, seed)
                 assert verdict.failure is not None
                 assert said in verdict.failure.mismatch.says, (answer, seed)
+
+    def test_answers_are_judged_alike_where_only_plain_data_pass(
+        self, exercise: Exercise, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As in the grader, where an input, and what came of it, pass between two processes as JSON."""
+        monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
+        for seed in range(PLAIN_SEEDS):
+            key = key_of(exercise.name, seed, CASES)
+            for answer in (exercise.reference, *self.right[exercise.name]):
+                verdict = judge(exercise, run_as_plain(exercise, answer), key=key)
+                assert verdict.outcome is Outcome.CORRECT, (seed, answer, verdict_card(verdict).text())
+        key = key_of(exercise.name, 0, None)
+        for mistake in exercise.misconceptions:
+            misconception = judge(exercise, run_as_plain(exercise, mistake.wrong), key=key).misconception
+            assert misconception, mistake.id
+            assert misconception.id == mistake.id
 
     def test_careless_answers_are_rejected(self, exercise: Exercise) -> None:
         def first_argument(*args: Any) -> Any:
