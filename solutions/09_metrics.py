@@ -65,11 +65,29 @@ prediction_all_road = ...
 #
 # ### How to count without a loop
 #
-# A validation set has a hundred million pixels. A Python loop over them takes from a minute (lists) to an hour
-# (tensors). Two things make it quick.
-# `torch.bincount(x)` counts how often each whole number occurs in a tensor with one axis. And the places of a table can
-# be numbered row by row: with three columns, row 0 has the places 0, 1, 2 and row 1 the places 3, 4, 5. So each pair
-# gets one number.
+# A validation set has a hundred million pixels. A Python loop over them takes from less than a minute (lists) to most of
+# an hour (tensors). Here is how long on your machine, measured on 20,000 and multiplied:
+
+# %% tags=["nbval-ignore-output"]
+from time import perf_counter
+
+labels = torch.randint(3, (2, 20_000))
+rows, counts = [[0, 0, 0] for _ in range(3)], torch.zeros(3, 3, dtype=torch.int64)
+began = perf_counter()
+for t, p in zip(*labels.tolist()):
+    rows[t][p] += 1
+between = perf_counter()
+for t, p in zip(*labels):
+    counts[t, p] += 1
+ended = perf_counter()
+lists, tensors = ((end - start) * 1e8 / 20_000 for start, end in ((began, between), (between, ended)))
+print(f"100 million pixels: with lists {lists:.0f} s, with tensors {tensors / 60:.0f} minutes")
+print("the same table:", counts.tolist() == rows)
+
+# %% [markdown]
+# Two things make it quick. `torch.bincount(x)` counts how often each whole number occurs in a tensor with one axis.
+# And the places of a table can be numbered row by row: with three columns, row 0 has the places 0, 1, 2 and row 1 the
+# places 3, 4, 5. So each pair gets one number.
 
 # %%
 numbers = torch.tensor([2, 0, 2, 2, 5])
@@ -90,7 +108,8 @@ print("16777216 + 1 in float32:", int(torch.tensor(16777216.0) + 1))
 # %% [markdown]
 # ### Exercise: the confusion matrix (2 points)
 #
-# The check stops an answer that goes from pixel to pixel: 2000 lines may run on a case. A loop over the classes is fine.
+# The check stops an answer that goes from pixel to pixel: on a case 2000 of its lines may run, and ten more for each of
+# the C · C pairs of classes. Loops over classes are fine.
 
 
 # %%
@@ -98,7 +117,7 @@ def confusion_matrix(prediction, target, classes):
     """Return how many pixels of each class were taken for each class.
 
     prediction, target: int64 labels from 0 to classes - 1, both of one shape, which may be any: (N, H, W), or (n,) for
-    a choice of pixels; classes: C, a whole number.
+    a choice of pixels, of none too; they need not be contiguous. classes: C, a whole number.
     Returns an int64 tensor (C, C): row t, column p counts the pixels that are t and were taken for p.
     Example: the eight pixels above give [[3, 1, 1], [0, 2, 0], [0, 1, 0]].
     """
@@ -117,9 +136,11 @@ check.confusion_matrix(confusion_matrix)
 #
 # - *all road*;
 # - *no rare things*: the five rarest classes are taken for building, all else is right;
-# - *shifted*: everything lies two pixels too far to the right.
+# - *shifted*: everything lies two pixels too far to the right. What leaves at the right edge comes in at the left, for
+#   that is what `roll` does.
 #
-# The masks also hold void (255). We leave it out before we count, and come back to it below.
+# The masks also hold void (255). A network says something of these pixels too, so before we make the three, void becomes
+# building. Before we count we leave out every pixel whose *target* is void, and come back to it below.
 
 # %%
 from segcourse.datasets import VOID
@@ -155,13 +176,15 @@ show(
 # %%
 is_pole = nn.functional.pad((masks == classes.index("pole")).int(), (1, 1))
 steps = is_pole.diff(dim=2).flatten()  # 1 where a run begins, -1 just after its end
-widths = (steps == -1).nonzero() - (steps == 1).nonzero()
+ends, begins = (steps == -1).nonzero(), (steps == 1).nonzero()  # row by row, and so the first end is the first run's
+widths = ends - begins
 for width in (1, 2):
     share = widths[widths <= width].sum() / widths.sum()
     print(f"pole pixels in runs of at most {width}: {100 * share:.0f} %")
 
 # %% [markdown]
-# Poles are mostly one or two pixels wide: moved by two, such a run shares no pixel with itself.
+# Poles are mostly one or two pixels wide: moved by two, such a run shares no pixel with itself. (The runs lie along the
+# rows. What goes across, such as an arm, counts as a long run, however thin it is.)
 #
 # ## What the table says
 #
@@ -212,8 +235,8 @@ def region_metrics(counts):
     """Return the four metrics of Long et al. from a confusion matrix.
 
     counts: (C, C) int64, row t, column p: pixels that are t and were taken for p.
-    Returns a dict of four numbers: "accuracy", "mean accuracy", "mean IoU", "frequency-weighted IoU". Where a value of a
-    class is 0/0, it is left out of that mean. Class frequencies are shares of the target pixels.
+    Returns a dict of four shares from 0 to 1: "accuracy", "mean accuracy", "mean IoU", "frequency-weighted IoU".
+    Where a value of a class is 0/0, it is left out of that mean. Class frequencies are shares of the target pixels.
     Example: for the table above 5/8, 8/15, 11/30 and 1/2.
     """
     # BEGIN SOLUTION
@@ -231,13 +254,23 @@ def region_metrics(counts):
 # %%
 check.region_metrics(region_metrics)
 
+# %% [markdown]
+# *No rare things* misses five classes altogether and is right on nearly all else. *Shifted* misses no class and is a little
+# wrong everywhere. By how many of the four metrics will *shifted* be the better one? Write a number from 0 to 4 before
+# you run the next cell.
+
+# %%
+prediction_for_shifted = ...
+
 # %%
 my_metrics = yours_or_ours.region_metrics(region_metrics)
 for name, table in tables.items():
     print(f"{name:15}", ", ".join(f"{metric} {value:.3f}" for metric, value in my_metrics(table).items()))
+rival, shifted = my_metrics(tables["no rare things"]), my_metrics(tables["shifted"])
+reveal(prediction_for_shifted, sum(shifted[metric] > rival[metric] for metric in rival), "metrics that prefer shifted")
 
 # %% [markdown]
-# *No rare things* is better than *shifted* by accuracy. By which two metrics is it the other way round, and why?
+# What have these metrics in common? Find a reason before you read on; ours follows the next figure.
 #
 # ## All road
 #
@@ -300,7 +333,8 @@ for name in ("road", "car", "pole", "bicyclist"):
 # ### Exercise: where two metrics disagree (2 points)
 #
 # Construct two predictions for a mask, so that the first has the higher accuracy and the second the higher mean IoU.
-# There are many right answers. In a failing case you see the mask, and both metrics of both of your predictions.
+# There are many right answers. In a failing case you see the mask, and both metrics of both of your predictions. Here
+# the target is a single mask: `N, H, W = target.shape` would fail, `H, W = target.shape` does not.
 
 
 # %%
@@ -407,17 +441,19 @@ print("image by image:", of_images, " their mean:", sum(of_images) / 2)
 print("one table for both:", round(measured(prediction, target, classes=2).mean_iou, 3))
 
 # %% [markdown]
-# In the first image the only pixel of class 1 was missed, and so class 1 has the IoU 0; in the second one pixel was taken for class 0,
-# which is not there, and so class 0 has 0. As images they are bad, together they are fair. One table for the whole data
-# set is what "mean IoU" means in the benchmarks (PASCAL VOC, Cityscapes): **counts add up, ratios do not**. The mean of
-# images answers another question, how well a typical image is done; say which one you report.
+# In the first image the only pixel of class 1 was missed, and so class 1 has the IoU 0; in the second one pixel was
+# taken for class 0, which is not there, and so class 0 has 0. As images they are bad, together they are fair. One
+# table for the whole data set is what "mean IoU" means in the benchmarks (PASCAL VOC, Cityscapes): **counts add up,
+# ratios do not**. The mean of images answers another question, how well a typical image is done; say which one you
+# report.
 #
 # So: count each batch, add the tables, divide once at the end.
 #
 # ### Exercise: mean IoU of a data set (2 points)
 #
-# You may use your `confusion_matrix`. In a failing case `batch_size` says how the images were cut into the list of batches
-# that your function was given. Of the scores you see their shape and one plane.
+# You may use your `confusion_matrix`. Batches occur, and images, in which everything is void. In a failing case you do not
+# see the scores but `labels`, the class with the highest score at each pixel of all images, so that you can count by
+# hand; `batch_sizes` says how the images were cut into the list of batches that your function was given.
 
 
 # %%
@@ -426,7 +462,7 @@ def data_set_iou(batches):
 
     batches: a list of pairs (scores, target): scores (N, C, H, W) float, before the soft-max; target (N, H, W) int64,
     from 0 to C - 1, or 255 for void. N may differ from batch to batch. A pixel's label is the class with the highest
-    score.
+    score. The list and the tensors in it stay as they are.
     Returns a number: the mean over the classes that occur in a target or a prediction, void pixels left out.
     """
     # BEGIN SOLUTION
@@ -455,9 +491,9 @@ for size in (24, 7, 1):
 print(f"mean of the images: {sum(of_images) / len(of_images):.4f}")
 
 # %% [markdown]
-# The table does not care how the images were cut into batches. So two computers can count half a data set each, and add:
-# that is `a + b` of two of the course's matrices. [docs/metrics.md](../docs/metrics.md) lists ten cases in which well-known libraries
-# disagree, and why.
+# The table does not care how the images were cut into batches. So two computers can count half a data set each, and
+# add: that is `a + b` of two of the course's matrices. [docs/metrics.md](../docs/metrics.md) lists ten cases in which
+# well-known libraries disagree, and why.
 #
 # ## Weights against imbalance
 #
@@ -539,11 +575,11 @@ largest = median / (pixels[sign] / (367 * 360 * 480))
 print(f"if all 367 images held a sign, its weight would be {largest:.2f}, and it cannot be larger")
 
 # %% [markdown]
-# Void in the median is the choice that fits. Without it, all weights but that of *sign* come out larger than the published
-# ones, by 2 to 20 %; with it they lie on both sides, and ten of them agree to within 11 %. The one of *sign* does not: 9.64
-# against 3.53. It follows from no counts of these masks. Even if
-# all images held a sign, so that its frequency were as low as its pixels allow, the weight would be below 4. An older set
-# of labels, or a slip: we do not know. Test the formula, not the constants.
+# Of the two choices that we tried, void in the median fits better. Without it, all weights but that of *sign* come
+# out larger than the published ones, by 2 to 20 %; with it they lie on both sides, and ten of them agree to within 11
+# %. The one of *sign* does not: 9.64 against 3.53. It follows from no counts of these masks. Even if all images held
+# a sign, so that its frequency were as low as its pixels allow, the weight would be below 4. An older set of labels,
+# or a slip: we do not know. Test the formula, not the constants.
 #
 # ## Where outlines lie
 #
@@ -559,7 +595,8 @@ for name, values in of_mistakes.items():
     print(f"{name:16}", ", ".join(f"{metric} {value:.3g}" for metric, value in values.items()))
 show(
     outlines_figure(mistakes),
-    "Three predictions of a square with 56 wrong pixels each, arrows where the Hausdorff distance is taken. "
+    "Three predictions of a square with 56 wrong pixels each. Arrows show where the Hausdorff distance is taken; that of "
+    "the first, 2 pixels, is a short line with its length beside it. "
     + "; ".join(
         f"{name}: IoU {v['IoU']:.2f}, boundary F1 {v['boundary F1']:.2f}, Hausdorff {v['Hausdorff']:.1f}, HD95 "
         f"{v['HD95']:.1f}"
@@ -588,7 +625,7 @@ show(
 def hausdorff_distance(a, b):
     """Return the Hausdorff distance of two sets of points.
 
-    a: (n, 2), b: (m, 2): float tensors of points (row, column), n and m at least 1.
+    a: (n, 2), b: (m, 2): float tensors of points (row, column), which need not be whole; n and m at least 1.
     Returns a number, in pixels. Example: the two sets above give 6.
     """
     # BEGIN SOLUTION
@@ -601,11 +638,12 @@ def hausdorff_distance(a, b):
 check.hausdorff_distance(hausdorff_distance)
 
 # %% [markdown]
-# For masks, the points are the pixels of the outlines: those with one of their four neighbours outside. All pairs of
-# points are many: two outlines of 10,000 pixels have 100 million distances, 800 MB in float64. So the course's `hausdorff`
-# takes two distance transforms instead: `distance_transform_edt` (lesson 06) has the distance to the other outline at every
-# pixel, and one reads it off along the first. Same numbers, and no more memory than a few images. (For small outlines, all
-# pairs may well be faster.)
+# For masks, the points are the pixels of the outlines: those with one of their four neighbours outside the mask.
+# Beyond the image counts as outside, so where a mask is cut off by the image's edge, its outline runs along the edge.
+# All pairs of points are many: two outlines of 10,000 pixels have 100 million distances, 800 MB in float64. So the
+# course's `hausdorff` takes two distance transforms instead: `distance_transform_edt` (lesson 06) has the distance to
+# the other outline at every pixel, and one reads it off along the first. Same numbers, and no more memory than a few
+# images. (For small outlines, all pairs may well be faster.)
 
 # %%
 from segcourse.metrics import boundary, hausdorff
@@ -630,25 +668,26 @@ print("two empty masks:", hausdorff(nothing, nothing), " one of them empty:", ha
 # $$\mathrm{HD95}(A, B) = \max\Bigl(P_{95}\bigl\{\min_{b \in B} \lVert a - b \rVert : a \in A\bigr\},\;
 # P_{95}\bigl\{\min_{a \in A} \lVert a - b \rVert : b \in B\bigr\}\Bigr).$$
 #
-# Up to one point in twenty of one outline may be wherever it likes. **Boundary F1** asks how much of the
+# A little less than one point in twenty of one outline may be wherever it likes. (A little less, for the percentile
+# interpolates between the points next to it.) **Boundary F1** asks how much of the
 # outlines lies near the other, with a tolerance, here 2 pixels: precision is the share of the predicted outline, recall
 # that of the target's, and F1 is 2PR / (P + R), as for Dice. Add strays to a perfect mask:
 
 # %%
 _, target = mistakes["a strip too wide"]
-for strays in (0, 1, 4, 8):
+for strays in (0, 1, 5, 6, 7):
     prediction = target.clone()
     prediction[2 : 2 + 4 * strays : 4, 60] = True  # single pixels in column 60, 23 pixels beyond the square
     values = region_and_boundary(prediction, target)
     print(
-        f"{strays} {'stray' if strays == 1 else 'strays'}:",
+        f"{strays} of {int(boundary(prediction).sum())} outline pixels astray:",
         ", ".join(f"{m} {values[m]:.3f}" for m in ("IoU", "boundary F1", "Hausdorff", "HD95")),
     )
 
 # %% [markdown]
 # None of these numbers is the true one. IoU hardly sees the strays. Hausdorff sees the first and no other, for the first
-# one drawn is the farthest from the square. HD95 sees none until they are more than a twentieth of the predicted outline,
-# and then jumps.
+# one drawn is the farthest from the square. HD95 sees none of five, which are less than a twentieth of the predicted
+# outline. Of six, a little more, it makes something in between, and with seven it is as far off as they are.
 #
 # ## Move it yourself
 #
@@ -695,8 +734,10 @@ for name, prediction in made.items():
     print(f"{name:15} one table {matrices[name].mean_iou:.3f}, mean of the images {of_images.mean():.3f}")
 
 # %% [markdown]
-# The rank reverses: by one table *shifted* is better than *no rare things*, by the mean of the images it is worse. In
-# an image that does not hold a rare class, nothing is lost by never naming it.
+# By one table *shifted* is better than *no rare things*, and clearly so; by the mean of the images it is a little worse.
+# On these 24 images the two means lie within a hundredth of each other, so do not build on that rank. The reason is
+# sounder than the rank: in an image that does not hold a rare class, nothing is lost by never naming it, and the mean of
+# the images is the kinder one to whoever never does.
 #
 # **"Dice and IoU always prefer the same network."** For one class they do. Means of classes need not: Dice is bent, so a
 # class that is half right gains more by it. Two networks, two classes:
@@ -707,9 +748,9 @@ for name, iou in (("one", one), ("other", other)):
     print(f"{name:5} mean IoU {iou.mean():.3f}, mean Dice {(2 * iou / (1 + iou)).mean():.3f}")
 
 # %% [markdown]
-# **"Accuracy is useless for segmentation."** It answers its own question, what share of the pixels is right, and where all
-# classes have as many pixels it *is* the mean accuracy. (Mean IoU may rank otherwise even then.) It is useless for what is
-# rare. Two networks, two classes of 1000 pixels each:
+# **"Accuracy is useless for segmentation."** It answers its own question, what share of the pixels is right, and
+# where all classes have equally many pixels it *is* the mean accuracy. (Mean IoU may rank otherwise even then.) It is
+# useless for what is rare. Two networks, two classes of 1000 pixels each:
 
 # %%
 for name, rows in (("one", [[1000, 0], [400, 600]]), ("other", [[799, 201], [201, 799]])):
@@ -735,12 +776,14 @@ for absent in (float("nan"), 0.0, 1.0):
 grown, stray = moved(target, 0, 0, 1), target.clone()
 stray[22, 60] = True
 for name, prediction in (("a pixel too wide everywhere", grown), ("one stray pixel", stray)):
-    distance = hausdorff(prediction, target)
-    print(
-        f"{name}: Hausdorff {distance:.0f}, outline pixels off {int((boundary(prediction) & ~boundary(target)).sum())}"
-    )
+    outline = boundary(prediction)
+    off = int((outline & ~boundary(target)).sum())
+    print(f"{name}: Hausdorff {hausdorff(prediction, target):.0f}, off {off} of {int(outline.sum())} outline pixels")
 
 # %% [markdown]
+# The Hausdorff distance prefers the first. But the second is the target's own outline and one pixel besides, which any
+# filter removes; of the first, no pixel lies where it should. Where the outline as a whole matters, the second is better.
+#
 # ## Quiz
 
 # %%
@@ -774,7 +817,8 @@ quiz.frequency_of_a_rare_class()
 # - Accuracy counts pixels, mean IoU counts classes. The rarer a class, the further they part.
 # - Dice is IoU on another scale, 2 IoU / (1 + IoU); means over classes may rank differently.
 # - Median-frequency weights: median over own frequency, a frequency over the images that hold the class.
-# - Hausdorff is the worst point's distance, HD95 forgives one point in twenty, boundary F1 counts what lies near enough.
+# - Hausdorff is the worst point's distance, HD95 forgives a little less than one point in twenty, boundary F1 counts
+#   what lies near enough.
 #
 # ## References
 #

@@ -32,8 +32,10 @@ def test_the_table_is_drawn_in_shares_of_its_rows() -> None:
     counts = torch.tensor([[3, 1, 0], [0, 0, 0], [1, 1, 998]])
     figure = figures.confusion_figure(counts, ("sky", "car", "road"), "a title")
     axes = figure.axes[0]
-    shares = axes.get_images()[0].get_array()
-    assert np.allclose(shares.filled(np.nan), [[0.75, 0.25, 0], [np.nan] * 3, [0.001, 0.001, 0.998]], equal_nan=True)
+    percent = axes.get_images()[0].get_array()
+    assert np.allclose(percent.filled(np.nan), [[75, 25, 0], [np.nan] * 3, [0.1, 0.1, 99.8]], equal_nan=True)
+    assert axes.get_images()[0].get_clim() == (0, 100)
+    assert figure.axes[1].get_ylabel() == "percent of the row"
     assert texts(axes) == ["75", "25", "100"]
     assert [t.get_text() for t in axes.get_yticklabels()] == ["sky", "car", "road"]
     drawn(figure)
@@ -77,6 +79,16 @@ def test_dice_is_drawn_above_iou() -> None:
     drawn(figure)
 
 
+@pytest.mark.parametrize("iou", [0.05, 0.07, 0.15, 0.25, 0.5, 0.8, 0.99])
+def test_the_name_of_a_class_lies_nearer_to_its_point_than_to_the_diagonal(iou: float) -> None:
+    figure = figures.dice_figure({"pole": (iou, 2 * iou / (1 + iou))})
+    figure.canvas.draw()
+    axes = figure.axes[0]
+    box = axes.texts[0].get_window_extent().transformed(axes.transData.inverted())
+    assert box.x0 > axes.get_xlim()[0]
+    assert box.y0 > 2 * box.x1 / (1 + box.x1)  # above the curve, which is above the diagonal
+
+
 def test_masks_are_painted_by_what_they_share() -> None:
     prediction, target = torch.tensor([[1, 1, 0, 0]]).bool(), torch.tensor([[1, 0, 1, 0]]).bool()
     picture = figures.overlay(prediction, target)
@@ -106,6 +118,7 @@ def test_three_mistakes_are_of_one_size() -> None:
         values = figures.region_and_boundary(prediction, target)
         assert f"IoU {values['IoU']:.2f}" in axes.get_xlabel()
         assert f"Hausdorff {values['Hausdorff']:.1f}, HD95 {values['HD95']:.1f}" in axes.get_xlabel()
+    assert [texts(axes) for axes in figure.axes] == [["2 px"], [""], [""]]  # an arrow is a note without words
     drawn(figure)
 
 

@@ -13,7 +13,13 @@ from segcourse.datasets.paths import camvid_folder, camvid_pack
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("SEGCOURSE_DATA") or ROOT.parent / "shared" / "data")
 HAS_CAMVID = all((camvid_folder(DATA) or camvid_pack(DATA, split)) for split in ("train", "val"))
-STEMS = ("00_start_here", "03_convolutionalize", "04_fcn_skips", "05_segnet_unpooling")
+STEMS = (  # those of the README's sentence on real photographs
+    "00_start_here",
+    "03_convolutionalize",
+    "04_fcn_skips",
+    "05_segnet_unpooling",
+    "09_metrics",
+)
 
 
 @pytest.mark.skipif(not HAS_CAMVID, reason="no CamVid: set SEGCOURSE_DATA to a folder with its train and val splits")
@@ -24,8 +30,8 @@ def test_lesson_runs_on_real_streets(stem: str) -> None:
     notebook.cells.insert(0, setting)
     notebook, _ = authoring.execute(notebook, ROOT / "solutions")
     said = json.dumps([cell.get("outputs") for cell in notebook.cells], ensure_ascii=False)
-    assert "CamVid train: " in said
-    assert "streets train: " not in said
+    assert "CamVid train: " in said or "CamVid val: " in said  # each prints a set that it loads
+    assert not any(f"streets {split}: " in said for split in ("train", "val"))
     for exercise in exercises.lesson(stem).exercises:
         assert f"✓ {exercise.name}: correct" in said
 

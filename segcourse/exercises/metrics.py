@@ -6,14 +6,13 @@ import functools
 import itertools
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from segcourse import losses, metrics
@@ -36,8 +35,9 @@ def confusion_matrix(prediction: Tensor, target: Tensor, classes: int) -> Tensor
     return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-STEPS = 2000
-"""So many lines of an answer may run on a case: plenty for a loop over classes, too few for one over pixels."""
+STEPS, STEPS_FOR_A_PAIR = 2000, 10
+"""So many lines of an answer may run on a case, and so many more for each pair of classes: plenty for loops over
+classes, too few for one over pixels."""
 
 
 class LoopOverPixelsError(RuntimeError):
@@ -47,15 +47,17 @@ class LoopOverPixelsError(RuntimeError):
 def _without_pixel_loops(answer: Callable[..., Any], case: Case) -> Any:
     """Call the answer, and stop it when it has run too many lines of its own file."""
     file = getattr(getattr(answer, "__code__", None), "co_filename", None)
-    steps = 0
+    steps, pixels, classes = 0, case["target"].numel(), case["classes"]
+    most = STEPS + STEPS_FOR_A_PAIR * classes**2
 
     def count(frame: FrameType, event: str, arg: Any) -> Any:
         nonlocal steps
         if frame.f_code.co_filename != file:
             return None
         steps += 1
-        if steps > STEPS:
-            raise LoopOverPixelsError(f"{STEPS} steps for {case['target'].numel()} pixels: no loop over pixels here")
+        if steps > most:
+            words = f"more than {most} steps for {pixels} pixels and {classes} classes: no loop over pixels here"
+            raise LoopOverPixelsError(words)
         return count
 
     before = sys.gettrace()
@@ -101,6 +103,11 @@ def _pixel_by_pixel(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
     return counts
 
 
+def _pixel_by_pixel_in_a_list(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    pairs = [t * classes + p for t, p in zip(target.flatten().tolist(), prediction.flatten().tolist())]
+    return _counted(torch.tensor(pairs), classes)
+
+
 def _pixel_by_pixel_of_images(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
     counts = torch.zeros(classes, classes, dtype=torch.int64)
     for n in range(target.shape[0]):
@@ -139,6 +146,22 @@ def _shares_of_rows(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
     return counts / counts.sum(1, keepdim=True)
 
 
+def _whole_table(expected: Tensor, got: Any) -> Mismatch | None:
+    """Compare the counts, and then their dtype: as the docstring of the exercise promises, and large enough."""
+    mismatch = agree(expected, got)
+    if mismatch or got.dtype is torch.int64:
+        return mismatch
+    return Mismatch(f"it returned {describe_type(got)}; the counts are right, but int64 was expected.")
+
+
+def _pairs(prediction: Tensor, target: Tensor, classes: int) -> Tensor:
+    return target * classes + prediction
+
+
+def _counted(pairs: Tensor, classes: int) -> Tensor:
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
 def _example(seed: int, shape: tuple[int, ...], classes: int) -> Case:
     prediction, target = _labels(RandomDraw(seed), shape, classes)
     return {"prediction": prediction, "target": target, "classes": classes}
@@ -168,7 +191,15 @@ CONFUSION_MATRIX = Exercise(
             "target": torch.tensor([[0, 1, 1], [0, 0, 2]]),
             "classes": 4,
         },
+        {  # not contiguous
+            "prediction": torch.tensor([[0, 2], [1, 1], [2, 0]]).T,
+            "target": torch.tensor([[0, 1], [1, 1], [2, 2]]).T,
+            "classes": 3,
+        },
+        {"prediction": torch.tensor([0, 0, 0]), "target": torch.tensor([0, 0, 0]), "classes": 1},
+        {"prediction": torch.zeros(0).long(), "target": torch.zeros(0).long(), "classes": 2},
     ),
+    compare=_whole_table,
     drive=_without_pixel_loops,
     runs=30,
     misconceptions=(
@@ -191,6 +222,13 @@ CONFUSION_MATRIX = Exercise(
             _pixel_by_pixel,
             "Your counts are right, but you go from pixel to pixel. A data set has a hundred million of them: give "
             "each pair of labels a number, and count all numbers at once.",
+            "How to count without a loop",
+        ),
+        Misconception(
+            "pixel_by_pixel_in_a_list",
+            _pixel_by_pixel_in_a_list,
+            "You make a list of the pairs, pixel by pixel. A data set has a hundred million pixels: tensors are "
+            "multiplied and added as a whole, too. (And where there is no pixel, `torch.tensor([])` holds floats.)",
             "How to count without a loop",
         ),
         Misconception(
@@ -268,6 +306,40 @@ CONFUSION_MATRIX = Exercise(
             "nothing; a data set has more pixels. Keep counts whole.",
             "How to count without a loop",
         ),
+        Misconception(
+            "too_few_bits",
+            lambda prediction, target, classes: confusion_matrix(prediction, target, classes).int(),
+            "Your counts are right, but their dtype is too small for a data set: int32 ends at 2,147,483,647, int16 at "
+            "32,767. Return int64.",
+            "Exercise: the confusion matrix (2 points)",
+        ),
+        Misconception(
+            "always_11_classes",
+            lambda prediction, target, classes: _counted(_pairs(prediction, target, 11).flatten(), 11),
+            "Your table has 11 rows and columns whatever `classes` says. The streets have eleven classes, other data "
+            "have not.",
+            "Exercise: the confusion matrix (2 points)",
+        ),
+        Misconception(
+            "flattened_from_axis_1",
+            lambda prediction, target, classes: _counted(_pairs(prediction, target, classes).flatten(1), classes),
+            "`flatten(1)` keeps the first axis. `bincount` takes one axis only, and labels may have one axis to begin "
+            "with: flatten all of them.",
+            "How to count without a loop",
+        ),
+        Misconception(
+            "not_flattened",
+            lambda prediction, target, classes: _counted(_pairs(prediction, target, classes), classes),
+            "`bincount` takes a tensor with one axis. Labels may have any number of axes: flatten them first.",
+            "How to count without a loop",
+        ),
+        Misconception(
+            "view_of_what_is_not_contiguous",
+            lambda prediction, target, classes: _counted(_pairs(prediction, target, classes).view(-1), classes),
+            "`view(-1)` needs the numbers to lie in memory in the order of the axes; a transposed tensor's do not. "
+            "`flatten()` and `reshape(-1)` copy where they must.",
+            "Exercise: the confusion matrix (2 points)",
+        ),
     ),
     hints=(
         "A pixel is a pair: what it is, what it was taken for. With C classes there are C times C pairs. How can a "
@@ -297,17 +369,20 @@ def region_metrics(counts: Tensor) -> dict[str, float]:
 
 
 def _table(draw: Draw) -> Case:
-    """Counts with more on the diagonal; a class may be absent, or only be predicted."""
+    """Counts with more on the diagonal; a class may be absent, only be predicted, or be missed altogether."""
     classes = draw.choice((3, 2, 3, 2, 4, 3, 5))
     counts = draw_tensor(draw, (classes, classes), 0, 9).long()
     counts += draw_tensor(draw, (classes, classes), 3, 40).long() * torch.eye(classes, dtype=torch.int64)
-    fate, which = draw.choice(("none", "none", "absent", "only predicted")), draw.integer(0, classes - 1)
-    if fate != "none":
+    fate, which = draw.choice(("none", "none", "absent", "only predicted", "missed")), draw.integer(0, classes - 1)
+    other = (which + 1) % classes
+    if fate in ("absent", "only predicted"):
         counts[which] = 0
-    if fate == "absent":
+    if fate in ("absent", "missed"):
         counts[:, which] = 0
-    elif fate == "only predicted":
-        counts[(which + 1) % classes, which] += 2
+    if fate == "only predicted":
+        counts[other, which] += 2
+    elif fate == "missed":
+        counts[which, other] += 2
     return {"counts": counts}
 
 
@@ -333,6 +408,11 @@ def _metrics_with(**changed: Callable[[Tensor, Tensor, Tensor], Any]) -> Callabl
                         for name, change in changed.items()}  # fmt: skip
 
     return wrong
+
+
+def _metrics_as(written: Callable[[float], float]) -> Callable[[Tensor], dict[str, float]]:
+    """The right metrics, each written in another way."""
+    return lambda counts: {name: written(value) for name, value in _metrics_of_the_course(counts).items()}
 
 
 def _union(right: Tensor, target: Tensor, predicted: Tensor) -> Tensor:
@@ -361,6 +441,11 @@ NAN_IN_THE_MEAN = (
     "Where a class is not there you divide 0 by 0. That is nan, and one nan makes a whole sum or mean nan: your {}. "
     "Leave such classes out there."
 )
+
+
+MISSED_IN_THE_IOU = ("mean_IoU", lambda r, t, p: (r / _union(r, t, p))[p > 0].mean())
+MISSED_IN_THE_ACCURACY = ("mean_accuracy", lambda r, t, p: (r / t)[p > 0].nanmean())
+"""The means over the classes that are predicted."""
 
 
 def _absent_classes(name: str, absent: float, says: str) -> list[Misconception]:
@@ -397,8 +482,12 @@ REGION_METRICS = Exercise(
         {"counts": torch.tensor([[90, 0, 3], [0, 0, 0], [2, 0, 5]])},  # class 1 is absent
         {"counts": torch.tensor([[20, 4, 0], [3, 9, 5], [0, 0, 0]])},  # class 2 is only predicted
         {"counts": torch.tensor([[7, 2], [4, 1]])},
+        {"counts": torch.tensor([[5, 0], [2, 0]])},  # class 1 is missed
+        {"counts": torch.tensor([[30, 2, 0], [5, 12, 0], [3, 1, 0]])},
+        {"counts": torch.tensor([[1_500_000_000, 300_000_000], [200_000_000, 900_000_000]])},
+        {"counts": torch.tensor([[6]])},
     ),
-    runs=25,
+    runs=30,
     misconceptions=(
         Misconception(
             "union_counts_twice",
@@ -458,7 +547,71 @@ REGION_METRICS = Exercise(
             "and is not there is no 0/0: its union holds pixels, its intersection none.",
             "Nothing of nothing",
         ),
+        *(
+            Misconception(
+                f"only_predicted_classes{part}",
+                _metrics_with(**dict(changed)),
+                "You left out a class that the network never names. It is there and missed: its IoU is 0 and counts, "
+                "and so does its accuracy, which is 0 too.",
+                "Nothing of nothing",
+            )
+            for part, changed in (
+                ("", (MISSED_IN_THE_IOU,)),
+                (":both", (MISSED_IN_THE_IOU, MISSED_IN_THE_ACCURACY)),
+                (":mean_accuracy", (MISSED_IN_THE_ACCURACY,)),
+            )
+        ),
+        Misconception(
+            "only_classes_that_are_both",
+            _metrics_with(mean_IoU=lambda r, t, p: (r / _union(r, t, p))[(t > 0) & (p > 0)].mean()),
+            "Your mean IoU leaves out every class that is missed altogether or only predicted. Neither is a 0/0: the "
+            "union holds pixels, the intersection none, and the IoU is a plain 0.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "only_classes_with_something_right",
+            _metrics_with(mean_IoU=lambda r, t, p: (r / _union(r, t, p))[r > 0].mean()),
+            "Your mean IoU leaves out every class of which no pixel is right. Its IoU is 0, and 0 counts; only 0/0 is "
+            "left out.",
+            "Nothing of nothing",
+        ),
         *_absent_classes("nan_in_the_mean", math.nan, NAN_IN_THE_MEAN),
+        Misconception(
+            "only_predicted_in_the_accuracy",
+            _metrics_with(mean_accuracy=lambda r, t, p: (r / t).nan_to_num(0)[_union(r, t, p) > 0].mean()),
+            "A class that is only predicted counts as 0 in your mean accuracy. It has no pixels of its own, so its "
+            "accuracy is 0/0 and left out, though its IoU is not.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "one_total_iou",
+            _metrics_with(mean_IoU=lambda r, t, p: r.sum() / _union(r, t, p).sum()),
+            "You added up the intersections and the unions of all classes and divided once. That is a number over "
+            "pixels. Here each class has an IoU of its own, and the mean is over these.",
+            "What the table says",
+        ),
+        Misconception(
+            "mean_for_the_weighted_sum",
+            _metrics_with(fw_IoU=lambda r, t, p: (t / t.sum() * r / _union(r, t, p)).nanmean()),
+            "You took the mean of the weighted IoUs. The weights are shares and add up to 1 already: their *sum* is "
+            "the mean.",
+            "What the table says",
+        ),
+        Misconception(
+            "in_percent",
+            _metrics_as(lambda value: 100 * value),
+            "Your values are in percent. Shares from 0 to 1 are asked for.",
+            "Exercise: four metrics from one table (2 points)",
+        ),
+        *(
+            Misconception(
+                f"rounded_to_{digits}",
+                _metrics_as(functools.partial(round, ndigits=digits)),
+                f"You rounded to {digits} digits. Return the numbers as they are, and round where you print them.",
+                "Exercise: four metrics from one table (2 points)",
+            )
+            for digits in (2, 3, 4)
+        ),
         Misconception(
             "accuracies_exchanged",
             _metrics_with(accuracy=lambda r, t, p: (r / t).nanmean(), mean_accuracy=lambda r, t, p: r.sum() / t.sum()),
@@ -497,9 +650,8 @@ def dice_from_iou(iou: Tensor) -> Tensor:
 
 def _shares(draw: Draw) -> Case:
     shape = (draw.integer(1, 5),) if draw.integer(0, 1) else (draw.integer(1, 3), draw.integer(4, 5))
-    iou = draw_tensor(draw, shape, 0, 20) / 20
-    if draw.integer(0, 4) == 4:
-        iou = iou.double()
+    iou = draw_tensor(draw, shape, 0, 20)
+    iou = (iou.double() if draw.integer(0, 4) == 4 else iou) / 20
     if draw.integer(0, 2) == 2:
         iou[..., 0] = math.nan
     return {"iou": iou}
@@ -509,6 +661,10 @@ def _dice_of_sets(iou: Tensor) -> Tensor:
     """Two sets whose union has 1 in all: the intersection is then the IoU, and the sizes add up to 1 + IoU."""
     union, both = torch.ones_like(iou), iou
     return both / ((union + both) / 2)
+
+
+def _dice_with_a_small_number(iou: Tensor, small: float, above: bool) -> Tensor:
+    return (2 * iou + small * above) / (1 + iou + small)
 
 
 DICE_FROM_IOU = Exercise(
@@ -521,7 +677,11 @@ DICE_FROM_IOU = Exercise(
     reference=dice_from_iou,
     oracle=_dice_of_sets,
     cases=_shares,
-    examples=({"iou": torch.tensor([0.0, 0.25, 0.6, 1.0])}, {"iou": torch.tensor([[0.5], [math.nan], [0.1]])}),
+    examples=(
+        {"iou": torch.tensor([0.0, 0.25, 0.6, 1.0])},
+        {"iou": torch.tensor([[0.5], [math.nan], [0.1]])},
+        {"iou": torch.tensor([0.2, 0.6], dtype=torch.float64)},
+    ),
     misconceptions=(
         Misconception(
             "dice_is_iou",
@@ -568,6 +728,24 @@ DICE_FROM_IOU = Exercise(
             "You took the mean first. Each IoU has a Dice coefficient of its own; the answer has the input's shape.",
             "Exercise: Dice from IoU (1 point)",
         ),
+        Misconception(
+            "no_brackets",
+            lambda iou: 2 * iou / 1 + iou,
+            "You divide by 1 and then add the IoU: `2 * iou / 1 + iou` is read from the left. The sum below the line "
+            "needs brackets.",
+            "Dice",
+        ),
+        *(
+            Misconception(
+                f"{small:g}_added{'_above_too' * above}",
+                functools.partial(_dice_with_a_small_number, small=small, above=above),
+                "You added a small number, as against a division by 0. 1 + IoU is never 0: nothing need be added, and "
+                "what is added makes the number a little wrong.",
+                "Dice",
+            )
+            for small in (1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-12)
+            for above in (False, True)
+        ),
     ),
     hints=(
         "Call the intersection I and the union U. How large are the two masks together, in I and U?",
@@ -591,34 +769,79 @@ def data_set_iou(batches: Batches) -> float:
     return float((right / (counts.sum(0) + counts.sum(1) - right)).nanmean())
 
 
-def _scored_images(draw: Draw) -> Case:
-    """Scores without ties, targets with void; a class may be in neither, or only be predicted."""
-    return _scored(draw, draw.integer(3, 4))
+def _labelled_images(draw: Draw) -> Case:
+    """Predicted labels and targets with void; a class may be absent, only be predicted, or be missed altogether."""
+    return _labelled(draw, draw.integer(3, 4), draw.choice(((1, 2), (2, 1), (1,), (1, 1, 2), (3, 1), (2, 2), (2,))))
 
 
-def _scored(draw: Draw, classes: int) -> Case:
-    """Scores in quarters, so that many lie between two whole numbers; in many pixels all are below 0, and no class has
-    half of the soft-max."""
-    images = draw.integer(2, 5)
-    height, width = draw.integer(2, 3), draw.integer(4, 6)
-    images += images == classes
+def _labelled(draw: Draw, classes: int, batch_sizes: Sequence[int]) -> Case:
+    shape = sum(batch_sizes), draw.integer(2, 3), draw.integer(4, 6)
     generator = torch.Generator().manual_seed(draw.integer(0, 9999))
-    shape = (images, height, width)
+    target = torch.randint(classes, shape, generator=generator)
+    guess = torch.randint(classes, shape, generator=generator)
+    labels = torch.where(torch.rand(shape, generator=generator) < 0.5, target, guess)
+    target[torch.rand(shape, generator=generator) < 0.2] = VOID
+    target[:, 0, 0] = torch.arange(len(target)) % classes  # a pixel of each image is known
+    fate, which = draw.choice(("none", "absent", "only predicted", "missed")), draw.integer(0, classes - 1)
+    other = (which + 1) % classes
+    if fate in ("absent", "only predicted"):
+        target[target == which] = other
+    if fate in ("absent", "missed"):
+        labels[labels == which] = other
+    if fate == "missed":
+        target[0, 0, 0] = which
+    if len(batch_sizes) > 1 and draw.integer(0, 3) == 3:
+        target[-batch_sizes[-1] :] = VOID
+    return {"labels": labels, "target": target, "classes": classes, "batch_sizes": list(batch_sizes)}
+
+
+def _of_rows(labels: Sequence[Any], target: Sequence[Any], classes: int, batch_sizes: list[int]) -> Case:
+    """A case by hand."""
+    return {
+        "labels": torch.tensor(labels),
+        "target": torch.tensor(target),
+        "classes": classes,
+        "batch_sizes": batch_sizes,
+    }
+
+
+def _scores_of(labels: Tensor, classes: int) -> Tensor:
+    """Scores (N, C, H, W) without ties whose argmax is `labels`.
+
+    They come in quarters, so that many lie between two whole numbers; in many pixels all are below 0, and where there
+    are three classes or more none has half of the soft-max.
+    """
+    images, height, width = labels.shape
+    generator = torch.Generator().manual_seed(int(labels.sum()))
     scores = torch.rand(images, classes, height, width, generator=generator).argsort(1) / 4
     scores -= torch.randint(classes, (images, 1, height, width), generator=generator)
-    target = torch.randint(classes, shape, generator=generator)
-    right = torch.rand(shape, generator=generator) < 0.5
-    scores += classes / 4 * F.one_hot(target, classes).permute(0, 3, 1, 2) * right[:, None]
-    fate, which = draw.choice(("none", "absent", "only predicted")), draw.integer(0, classes - 1)
-    if fate != "none":
-        target[target == which] = (which + 1) % classes
-    if fate == "absent":
-        scores[:, which] -= 2 * classes
-    target[torch.rand(shape, generator=generator) < 0.2] = VOID
-    target[:, 0, 0] = torch.arange(images) % classes  # a pixel of each image is known
-    if fate != "none":
-        target[target == which] = (which + 1) % classes
-    return {"scores": scores, "target": target, "batch_size": draw.integer(1, 3)}
+    best, wanted = scores.argmax(1, keepdim=True), labels[:, None]
+    high, low = scores.gather(1, best), scores.gather(1, wanted)
+    return scores.scatter(1, best, low).scatter(1, wanted, high)
+
+
+def _drive_batches(answer: Callable[..., Any], case: Case) -> Any:
+    """Make scores and cut them into batches.
+
+    Returns:
+        The answer's value; {"on_a_cube": ..., "says": ...} if it raised; {"changed": ...} if its input is another.
+    """
+    scores = _scores_of(case["labels"], case["classes"])
+    sizes = case["batch_sizes"]
+    batches = list(zip(scores.split(sizes), case["target"].split(sizes)))
+    before, kept = list(batches), scores.clone()
+    try:
+        value = answer(batches)
+    except (IndexError, RuntimeError) as error:
+        try:  # an argmax over another axis raises here and there, in other words for each way to go on
+            on_a_cube = round(float(answer([_cube()])), 6)
+        except Exception:
+            raise error from None
+        says = f"it raised {type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}."
+        return {"on_a_cube": on_a_cube, "says": says}
+    if len(batches) != len(before) or any(now is not then for now, then in zip(batches, before)):
+        return {"changed": "the list `batches`"}
+    return value if torch.equal(scores, kept) else {"changed": "the scores in `batches`"}
 
 
 @dataclass
@@ -629,16 +852,18 @@ class Raised:
     says: str = field(compare=False)
 
 
-def _drive_batches(answer: Callable[..., Any], case: Case) -> Any:
-    """Cut the images into batches; the last one may be smaller."""
-    try:
-        return answer(list(zip(case["scores"].split(case["batch_size"]), case["target"].split(case["batch_size"]))))
-    except (IndexError, RuntimeError) as error:
-        try:  # an argmax over another axis raises here and there, in other words for each way to go on
-            value = float(answer([_cube()]))
-        except Exception:
-            raise error from None
-        return Raised(round(value, 6), f"it raised {type(error).__name__}: {str(error).splitlines()[0].rstrip('.')}.")
+@dataclass
+class Changed:
+    """An answer that changed its input."""
+
+    changed: str
+
+
+def _value_or_what_happened(case: Case, value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    told = (kind for kind in (Raised, Changed) if value.keys() == kind.__annotations__.keys())
+    return next((kind(**value) for kind in told), value)
 
 
 def _cube() -> tuple[Tensor, Tensor]:
@@ -648,7 +873,11 @@ def _cube() -> tuple[Tensor, Tensor]:
 
 
 def _same_number(expected: Any, got: Any) -> Mismatch | None:
-    return Mismatch(got.says) if isinstance(got, Raised) else agree(expected, got)
+    if isinstance(got, Raised):
+        return Mismatch(got.says)
+    if isinstance(got, Changed):
+        return Mismatch(f"it changed {got.changed}. Work on a copy, or build a new value.")
+    return agree(expected, got)
 
 
 def _by_the_courses_matrix(batches: Batches) -> float:
@@ -658,10 +887,22 @@ def _by_the_courses_matrix(batches: Batches) -> float:
     return matrix.mean_iou
 
 
+def _iou(right: Tensor, target: Tensor, predicted: Tensor) -> Tensor:
+    return right / _union(right, target, predicted)
+
+
+def _best(scores: Tensor) -> Tensor:
+    return scores.argmax(1)
+
+
 def _data_set_with(
     mean: Callable[[Tensor], Tensor] = torch.nanmean,
     void: Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]] = lambda p, t, classes: (p[t != VOID], t[t != VOID]),
     pieces: Callable[[Batches], list[Batches]] = lambda batches: [batches],
+    share: Callable[[Tensor, Tensor, Tensor], Tensor] = _iou,
+    labels: Callable[[Tensor], Tensor] = _best,
+    weigh: Callable[[Batches], float] = lambda piece: 1.0,
+    skip_nan: bool = True,
 ) -> Callable[[Batches], float]:
     """A mistake in the data set's IoU.
 
@@ -669,26 +910,74 @@ def _data_set_with(
         mean: how the classes' IoU (C,), nan where absent, become a number.
         void: (prediction, target, classes) -> what is counted of them.
         pieces: the parts of the data set that have a mean IoU each, whose mean is returned.
+        share: (right, target, predicted), (C,) each -> what is averaged in place of the IoU.
+        labels: scores -> labels.
+        weigh: a piece's weight in the mean of the pieces.
+        skip_nan: whether pieces without a value are left out of their mean.
     """
 
     def wrong(batches: Batches) -> float:
-        values = []
+        values, weights = [], []
         for piece in pieces(batches):
             classes = piece[0][0].shape[1]
-            pairs = [void(scores.argmax(1), target, classes) for scores, target in piece]
+            pairs = [void(labels(scores).reshape(target.shape), target, classes) for scores, target in piece]
             prediction, target = (torch.cat([pair[i].flatten() for pair in pairs]) for i in (0, 1))
-            both, either = (
-                torch.stack([how(prediction == c, target == c).sum() for c in range(classes)]).double()
-                for how in (torch.logical_and, torch.logical_or)
-            )
-            values.append(float(mean(both / either)))
-        return float(np.nanmean(values))
+            is_predicted, is_target = (torch.stack([x == c for c in range(classes)]) for x in (prediction, target))
+            sums = [(part.sum(1)).double() for part in (is_predicted & is_target, is_target, is_predicted)]
+            value = float(mean(share(*sums)))
+            if not (skip_nan and math.isnan(value)):
+                values.append(value)
+                weights.append(weigh(piece))
+        return sum(v * w for v, w in zip(values, weights)) / sum(weights)
 
     return wrong
 
 
 def _each_image(batches: Batches) -> list[Batches]:
     return [[(s[None], t[None])] for scores, target in batches for s, t in zip(scores, target)]
+
+
+def _each_batch(batches: Batches) -> list[Batches]:
+    return [[batch] for batch in batches]
+
+
+def _images_of(piece: Batches) -> float:
+    return sum(len(target) for _, target in piece)
+
+
+def _known_of(piece: Batches) -> float:
+    return sum(int((target != VOID).sum()) for _, target in piece)
+
+
+def _each_class_and_image(batches: Batches) -> Tensor:
+    """The IoU (N, C) of each class in each image, nan where it is absent."""
+    rows = []
+    for [(scores, target)] in _each_image(batches):
+        matrix = metrics.ConfusionMatrix(scores.shape[1])
+        matrix.add(scores.argmax(1), target)
+        rows.append(matrix.iou)
+    return torch.stack(rows)
+
+
+def _pixels_in_the_wrong_order(scores: Tensor) -> Tensor:
+    return scores.reshape(-1, scores.shape[1]).argmax(1)
+
+
+def _classes_from_the_targets(batches: Batches) -> float:
+    counts: Any = 0
+    for scores, target in batches:
+        known = target != VOID
+        classes = int(target[known].max()) + 1
+        counts = counts + confusion_matrix(scores.argmax(1)[known], target[known], classes)
+    right = counts.diagonal()
+    return float((right / (counts.sum(0) + counts.sum(1) - right)).nanmean())
+
+
+def _emptied(batches: Batches) -> float:
+    every = []
+    while batches:
+        every.append(batches.pop(0))
+    return data_set_iou(every)
 
 
 def _right_over_known(batches: Batches) -> float:
@@ -740,24 +1029,74 @@ DATA_SET_IOU = Exercise(
     difficulty=2,
     reference=data_set_iou,
     oracle=_by_the_courses_matrix,
-    cases=_scored_images,
-    examples=(_scored(RandomDraw(3), 4), _scored(RandomDraw(5), 23)),
+    cases=_labelled_images,
+    examples=(
+        _of_rows(  # class 2 is predicted on void only
+            [[[0, 0, 1], [2, 1, 1]], [[1, 1, 0], [0, 0, 2]]],
+            [[[0, 1, 1], [VOID, 1, 1]], [[1, 0, 0], [0, 0, VOID]]],
+            3,
+            [1, 1],
+        ),
+        _of_rows(  # class 2 is missed
+            [[[0, 0, 1], [0, 1, 1]], [[1, 1, 0], [0, 0, 0]]],
+            [[[0, 2, 1], [2, 1, 0]], [[1, 0, VOID], [0, 0, 0]]],
+            3,
+            [2],
+        ),
+        _of_rows(  # the last image is all void, in a batch with another
+            [[[0, 2], [1, 1]], [[1, 1], [0, 0]], [[0, 1], [1, 2]]],
+            [[[0, 0], [1, 1]], [[1, 0], [0, 0]], [[VOID] * 2] * 2],
+            3,
+            [1, 2],
+        ),
+        _of_rows(  # the last batch is all void
+            [[[2, 1, 1], [0, 0, 1]], [[0, 2, 1], [1, 0, 0]]], [[[2, 1, 0], [0, 1, 1]], [[VOID] * 3] * 2], 3, [1, 1]
+        ),
+        _labelled(RandomDraw(3), 4, (1, 2)),
+        _labelled(RandomDraw(5), 23, (3, 1)),
+    ),
     compare=_same_number,
     drive=_drive_batches,
+    measure=_value_or_what_happened,
     runs=30,
     misconceptions=(
+        *(
+            Misconception(
+                f"mean_of_images{':nan' * (not skip_nan)}",
+                _data_set_with(pieces=_each_image, skip_nan=skip_nan),
+                "You took the mean of the images' mean IoU. An image with two pixels of a class then weighs as much "
+                "for it as one with two thousand: count first, over all images, and divide once.",
+                "Images or the data set",
+            )
+            for skip_nan in (True, False)
+        ),
+        *(
+            Misconception(
+                f"mean_of_batches{':' * bool(weighted)}{weighted}{':nan' * (not skip_nan)}",
+                _data_set_with(pieces=_each_batch, weigh=weigh, skip_nan=skip_nan),
+                f"You took the mean of the batches' mean IoU{words}. It changes with the way the images are cut into "
+                "batches. Add up the counts, and divide once.",
+                "Images or the data set",
+            )
+            for weighted, weigh, words in (
+                ("", lambda piece: 1.0, ""),
+                ("by_images", _images_of, ", each weighted by its number of images"),
+                ("by_pixels", _known_of, ", each weighted by its number of pixels"),
+            )
+            for skip_nan in (True, False)
+        ),
         Misconception(
-            "mean_of_images",
-            _data_set_with(pieces=_each_image),
-            "You took the mean of the images' mean IoU. An image with two pixels of a class then weighs as much for "
-            "it as one with two thousand: count first, over all images, and divide once.",
+            "mean_of_images_for_each_class",
+            lambda batches: float(_each_class_and_image(batches).nanmean(0).nanmean()),
+            "You took the IoU of each class in each image, and the mean over images first. An image with two pixels of "
+            "a class then weighs as much for it as one with two thousand: count first, and divide once.",
             "Images or the data set",
         ),
         Misconception(
-            "mean_of_batches",
-            _data_set_with(pieces=lambda batches: [[batch] for batch in batches]),
-            "You took the mean of the batches' mean IoU. It changes with the size of the batches. Add up the counts, "
-            "and divide once.",
+            "mean_of_classes_and_images",
+            lambda batches: float(_each_class_and_image(batches).nanmean()),
+            "You took the mean over all classes of all images. An image with two pixels of a class then weighs as much "
+            "for it as one with two thousand: count first, over all images, and divide once.",
             "Images or the data set",
         ),
         Misconception(
@@ -786,6 +1125,13 @@ DATA_SET_IOU = Exercise(
             "Void",
         ),
         Misconception(
+            "void_is_right",
+            _data_set_with(void=lambda p, t, classes: (p, t.where(t != VOID, p))),
+            "You count void pixels as right, whatever was predicted there. Nobody knows what they are: they belong "
+            "neither to the intersections nor to the unions.",
+            "Void",
+        ),
+        Misconception(
             "absent_as_zero",
             _data_set_with(mean=lambda iou: iou.nan_to_num(0).mean()),
             "A class that is neither in the targets nor in the predictions counts as 0 in your mean. Leave it out.",
@@ -809,6 +1155,60 @@ DATA_SET_IOU = Exercise(
             "Your mean is over the classes of the targets. A class that was predicted and is not there has an IoU too: "
             "0 of some pixels.",
             "Nothing of nothing",
+        ),
+        Misconception(
+            "only_predicted_classes",
+            _data_set_with(share=lambda r, t, p: _iou(r, t, p).where(p > 0, math.nan)),
+            "You left out a class that the network never names. It is there and missed: its IoU is 0 and counts.",
+            "Nothing of nothing",
+        ),
+        Misconception(
+            "lowest_score",
+            _data_set_with(labels=lambda scores: scores.argmin(1)),
+            "You took the class with the lowest score. The label is the class with the highest.",
+            "Exercise: mean IoU of a data set (2 points)",
+        ),
+        Misconception(
+            "pixels_in_the_wrong_order",
+            _data_set_with(labels=_pixels_in_the_wrong_order),
+            "`reshape(-1, C)` cuts the memory into pieces of C numbers. In scores (N, C, H, W) these are neighbours in "
+            "a row, not the scores of a pixel. Take the argmax first, or bring the classes to the end with `permute`.",
+            "Exercise: mean IoU of a data set (2 points)",
+        ),
+        Misconception(
+            "mean_accuracy",
+            _data_set_with(share=lambda r, t, p: r / t),
+            "That is the mean accuracy: you divided by the pixels of the class alone. The union also holds those that "
+            "were wrongly taken for it.",
+            "What the table says",
+        ),
+        Misconception(
+            "mean_dice",
+            _data_set_with(share=lambda r, t, p: 2 * r / (t + p)),
+            "That is the mean Dice coefficient: twice the intersection over the sum of the two sizes. IoU divides the "
+            "intersection by the union.",
+            "Dice",
+        ),
+        Misconception(
+            "union_counts_twice",
+            _data_set_with(share=lambda r, t, p: r / (t + p)),
+            "Your union counts the pixels that both have twice: they are in the row's sum and in the column's sum.",
+            "What the table says",
+        ),
+        Misconception(
+            "classes_from_the_targets",
+            _classes_from_the_targets,
+            "You take the number of classes from the labels of the targets. A batch need not hold the last class, nor "
+            "any pixel that is known, and the network may name classes that it does not hold. The scores have an axis "
+            "for the classes: its length is C.",
+            "Exercise: mean IoU of a data set (2 points)",
+        ),
+        Misconception(
+            "changes_the_list",
+            _emptied,
+            "Your function changes the list of batches, and whoever called it finds another one afterwards. Go through "
+            "it with `for`, and leave it as it is.",
+            "Exercise: mean IoU of a data set (2 points)",
         ),
         Misconception(
             "argmax_over_images",
@@ -852,7 +1252,8 @@ DATA_SET_IOU = Exercise(
         "known = target != 255; counts = counts + confusion_matrix(labels[known], target[known], classes); after the "
         "loop, (right / (rows + columns - right)).nanmean()",
     ),
-    property="the counts of all known pixels of all batches make one table; its IoU, where not 0/0, are averaged.",
+    property="the counts of all known pixels of all batches make one table; the IoUs of its classes, 0/0 left out, are "
+    "averaged.",
 )
 
 
@@ -918,12 +1319,13 @@ class NoPrediction:
 def _why_no_prediction(prediction: Any, target: Tensor, classes: int) -> tuple[str, str] | None:
     """Tell what keeps a prediction from being measured: (kind, words), or None."""
     if not isinstance(prediction, Tensor):
-        return "type", f"is {describe_type(prediction)}; a torch tensor was expected"
+        kind = "array" if isinstance(prediction, np.ndarray) else "type"
+        return kind, f"is {describe_type(prediction)}; a torch tensor was expected"
     if prediction.dtype is torch.bool or prediction.is_floating_point() or prediction.is_complex():
         return "dtype", f"is {describe_type(prediction)}; labels are whole numbers, of dtype int64"
     if prediction.shape != target.shape:
         return (
-            "shape",
+            "flat" if prediction.shape == target.flatten().shape else "shape",
             f"has the shape {tuple(prediction.shape)}; that of the target, {tuple(target.shape)}, was expected",
         )
     wrong = prediction[(prediction < 0) | (prediction >= classes)]
@@ -932,11 +1334,10 @@ def _why_no_prediction(prediction: Any, target: Tensor, classes: int) -> tuple[s
     return None
 
 
-def _drive_duel(answer: Callable[..., Any], case: Case) -> Any:
+def _duel(case: Case, pair: Any) -> Any:
     """Measure the two predictions, if they are predictions."""
-    target, classes = case["target"].clone(), case["classes"]
-    pair = answer(case["target"], classes)
-    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or any(part is ... for part in pair):
+    target, classes = case["target"], case["classes"]
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2:
         return pair
     for number, prediction in zip(("first", "second"), pair):
         problem = _why_no_prediction(prediction, target, classes)
@@ -1011,6 +1412,21 @@ def _two_with_so_many_mistakes(target: Tensor, classes: int, number: int) -> tup
     return _large_everywhere(target), _spoilt(target, _large(target), number)
 
 
+def _two_with_the_first_pixels_spoilt(target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    second, small = target.flatten().clone(), target[target != _large(target)]
+    second[: len(small) + 1] = small[0]
+    return _large_everywhere(target), second.reshape(target.shape)
+
+
+def _two_with_a_share_spoilt(target: Tensor, classes: int, share: float) -> tuple[Tensor, Tensor]:
+    return _two_with_so_many_mistakes(target, classes, max(1, int(share * target.numel())))
+
+
+def _two_of_a_batch(target: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    images, height, width = target.shape
+    return two_predictions(target.reshape(images * height, width), classes)
+
+
 TWO_PREDICTIONS = Exercise(
     name="two_predictions",
     lesson=STEM,
@@ -1025,9 +1441,10 @@ TWO_PREDICTIONS = Exercise(
         {"target": torch.tensor([[0, 0, 0, 0, 0], [0, 0, 0, 0, 1]]), "classes": 2},
         {"target": torch.tensor([[2, 2, 2, 2, 2, 2], [2, 0, 2, 2, 2, 2], [2, 2, 2, 2, 0, 2]]), "classes": 3},
         {"target": torch.tensor([*[1] * 11, *[0] * 9, *[2] * 120]).reshape(10, 14), "classes": 3},
+        {"target": torch.tensor([*[0] * 43, 1, *[0] * 16]).reshape(5, 12), "classes": 2},
     ),
     compare=_won_as_asked,
-    drive=_drive_duel,
+    measure=_duel,
     runs=25,
     misconceptions=(
         Misconception(
@@ -1067,6 +1484,23 @@ TWO_PREDICTIONS = Exercise(
             for number in (1, 2, 3, 5, 10)
         ),
         Misconception(
+            "spoils_the_first_pixels",
+            _two_with_the_first_pixels_spoilt,
+            "You spoil the first pixels, whatever they are. Where the rare class lies among them, nothing is spoilt, "
+            "or the rare class suffers: choose among the pixels of the large class.",
+            "Exercise: where two metrics disagree (2 points)",
+        ),
+        *(
+            Misconception(
+                f"spoils_a_share:{share:g}",
+                functools.partial(_two_with_a_share_spoilt, share=share),
+                "Your second prediction spoils the same share of the pixels in each mask. How many it needs depends on "
+                "how many the first has wrong: one more. Any more lower its own mean IoU.",
+                "All road",
+            )
+            for share in (0.1, 0.2)
+        ),
+        Misconception(
             "second_is_perfect",
             lambda target, classes: (_large_everywhere(target), target),
             "Your second prediction wins by both metrics, by accuracy too. It needs more mistakes than the first, "
@@ -1100,6 +1534,25 @@ TWO_PREDICTIONS = Exercise(
             lambda target, classes: (_large_everywhere(target).float(), target.float()),
             "Your predictions are no whole numbers. Labels are int64: `torch.full_like(target, ...)` and "
             "`target.clone()` keep the dtype, `torch.zeros(...)` makes floats.",
+            "Exercise: where two metrics disagree (2 points)",
+        ),
+        Misconception(
+            "arrays",
+            lambda target, classes: tuple(prediction.numpy() for prediction in two_predictions(target, classes)),
+            "Your predictions are NumPy arrays. Tensors are asked for: `torch.from_numpy` makes one of an array.",
+            "Exercise: where two metrics disagree (2 points)",
+        ),
+        Misconception(
+            "flat",
+            lambda target, classes: tuple(prediction.flatten() for prediction in two_predictions(target, classes)),
+            "Your predictions have one axis. They are masks like the target, (H, W): `reshape(target.shape)` gives "
+            "them its shape.",
+            "Exercise: where two metrics disagree (2 points)",
+        ),
+        Misconception(
+            "unpacks_three_axes",
+            _two_of_a_batch,
+            "You take the target for a batch (N, H, W). It is one mask: `H, W = target.shape`.",
             "Exercise: where two metrics disagree (2 points)",
         ),
     ),
@@ -1191,6 +1644,18 @@ def _infinite(masks: Tensor, classes: int) -> Tensor:
     return torch.where(weights > 0, weights, math.inf)
 
 
+def _nan_where_absent(masks: Tensor, classes: int) -> Tensor:
+    weights = median_weights(masks, classes)
+    return torch.where(weights > 0, weights, math.nan)
+
+
+def _with_nan_in_the_median(masks: Tensor, classes: int, middle: Callable[[Tensor], Tensor], keep_nan: bool) -> Tensor:
+    frequency = losses.class_frequencies(masks, classes).float()
+    frequency = torch.where(frequency > 0, frequency, math.nan)
+    weights = middle(frequency) / frequency
+    return weights if keep_nan else torch.where(frequency > 0, weights, 0.0)
+
+
 MEDIAN_WEIGHTS = Exercise(
     name="median_weights",
     lesson=STEM,
@@ -1208,6 +1673,8 @@ MEDIAN_WEIGHTS = Exercise(
             "classes": 5,
         },
         {"masks": torch.tensor([[[22, 22, 0, 0, 0], [0, 11, 0, 3, VOID]], [[0, 0, 0, 0, 0], [21] * 5]]), "classes": 23},
+        {"masks": torch.tensor([[[0, 0, 0], [0, 1, 1]], [[2, 0, 1], [0, 0, VOID]]]), "classes": 4},  # no class 3
+        {"masks": torch.tensor([*[0] * 35, *[1] * 24, 2]).reshape(1, 6, 10), "classes": 3},  # a weight of 24
     ),
     misconceptions=(
         Misconception(
@@ -1230,6 +1697,43 @@ MEDIAN_WEIGHTS = Exercise(
             _weights_with(_by_the_rule, lambda frequency: frequency.median()),
             "`torch.median` of an even number of values returns the lower one of the two in the middle. The median is "
             "their mean; `quantile(0.5)` computes it.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "upper_of_two_middles",
+            _weights_with(_by_the_rule, lambda frequency: frequency.sort().values[len(frequency) // 2]),
+            "With an even number of classes you took the upper one of the two in the middle. The median is their mean; "
+            "`quantile(0.5)` computes it.",
+            "Weights against imbalance",
+        ),
+        *(
+            Misconception(
+                f"nan_in_the_median:{name}{':all' * keep_nan}",
+                functools.partial(_with_nan_in_the_median, middle=middle, keep_nan=keep_nan),
+                "Where a class occurs nowhere its frequency is 0/0, nan, and the median of values with a nan among "
+                "them is nan. Take the classes that occur first, and then the median.",
+                "Weights against imbalance",
+            )
+            for name, middle in (("quantile", lambda f: f.quantile(0.5)), ("median", lambda f: f.median()))
+            for keep_nan in (False, True)
+        ),
+        Misconception(
+            "size_from_the_masks",
+            lambda masks, classes: median_weights(masks, int(masks[masks != VOID].max()) + 1),
+            "You take the number of classes from the largest label. The last classes may occur nowhere; they have a "
+            "weight too, 0: `classes` says how many there are.",
+            "Exercise: median-frequency weights (2 points)",
+        ),
+        Misconception(
+            "void_is_class_0",
+            lambda masks, classes: median_weights(masks.where(masks != VOID, 0), classes),
+            "You made void a pixel of class 0. It is none of the classes; its pixels only count to an image's size.",
+            "Weights against imbalance",
+        ),
+        Misconception(
+            "first_image_only",
+            lambda masks, classes: median_weights(masks[:1], classes),
+            "You counted the first image only. The pixels of a class are those in all images that hold it.",
             "Weights against imbalance",
         ),
         Misconception(
@@ -1279,7 +1783,13 @@ MEDIAN_WEIGHTS = Exercise(
         Misconception(
             "absent_as_infinity",
             _infinite,
-            "A class that occurs in no image got an infinite weight or nan. Here it gets 0.",
+            "A class that occurs in no image got an infinite weight. Here it gets 0.",
+            "Exercise: median-frequency weights (2 points)",
+        ),
+        Misconception(
+            "absent_as_nan",
+            _nan_where_absent,
+            "A class that occurs in no image got the weight nan: its frequency is 0/0. Here it gets 0.",
             "Exercise: median-frequency weights (2 points)",
         ),
     ),
@@ -1306,7 +1816,7 @@ def hausdorff_distance(a: Tensor, b: Tensor) -> float:
 
 def _two_sets(draw: Draw) -> Case:
     n, m = draw.integer(1, 7), draw.integer(1, 7)
-    return {"a": draw_tensor(draw, (n, 2), 0, 20), "b": draw_tensor(draw, (m + (m == n), 2), 0, 20)}
+    return {"a": draw_tensor(draw, (n, 2), -8, 30) / 2, "b": draw_tensor(draw, (m + (m == n), 2), -8, 30) / 2}
 
 
 def _one_point_after_another(a: Tensor, b: Tensor) -> float:
@@ -1341,6 +1851,9 @@ HAUSDORFF_DISTANCE = Exercise(
     examples=(
         {"a": torch.tensor([[0.0, 0.0], [0.0, 4.0]]), "b": torch.tensor([[3.0, 0.0], [0.0, 4.0], [0.0, 10.0]])},
         {"a": torch.tensor([[2.0, 9.0], [5.0, 5.0], [7.0, 1.0]]), "b": torch.tensor([[2.0, 5.0]])},
+        {"a": torch.tensor([[0.0, 0.0], [0.0, 9.5]]), "b": torch.tensor([[0.0, 0.0], [0.0, 1.5], [1.0, 0.0]])},
+        {"a": torch.tensor([[2.0, 1.0], [2.0, 2.5], [1.0, 1.0]]), "b": torch.tensor([[2.0, 1.0], [-3.5, 1.0]])},
+        {"a": torch.tensor([[2.0, 1.0]]), "b": torch.tensor([[2.0, 2.5], [2.0, 1.0], [3.0, 1.0]])},
     ),
     misconceptions=(
         Misconception(
@@ -1420,6 +1933,47 @@ HAUSDORFF_DISTANCE = Exercise(
             "You added the steps along rows and columns. Distances here are straight lines.",
             "Hausdorff distance",
         ),
+        Misconception(
+            "chessboard",
+            _of_distances(lambda d: max(_there(d), _back(d)), norm=math.inf),
+            "You took the larger one of the steps along rows and columns, as a king moves. Distances here are straight "
+            "lines.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "from_the_larger_set",
+            _of_distances(lambda d: _there(d) if len(d) > len(d.T) else _back(d)),
+            "You went from the set with more points to the other, and not back. The other set may have the worst point "
+            "though it has fewer: both ways count.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "from_the_smaller_set",
+            _of_distances(lambda d: _there(d) if len(d) < len(d.T) else _back(d)),
+            "You went from the set with fewer points to the other, and not back. Both ways count.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "hd95",
+            _of_distances(lambda d: max(d.amin(1).quantile(0.95), d.amin(0).quantile(0.95))),
+            "You took the 95th percentile of the ways. That is HD95, which comes below; Hausdorff's distance is about "
+            "the worst point, the maximum.",
+            "One stray pixel",
+        ),
+        Misconception(
+            "numbers_of_points",
+            _of_distances(lambda d: max(d.argmin(1).max(), d.argmin(0).max())),
+            "You returned the *number* of a point: `min(dim=...)` returns values and indices, and you went on with the "
+            "indices.",
+            "Hausdorff distance",
+        ),
+        Misconception(
+            "squeezed",
+            _of_distances(lambda d: max(_there(d.squeeze()), _back(d.squeeze()))),
+            "`squeeze()` drops every axis of length 1, and where a set has one point that is an axis you need. Leave "
+            "the distances (n, m).",
+            "Exercise: Hausdorff distance (2 points)",
+        ),
     ),
     hints=(
         "For one point, which distance to the other set matters? And of all points of its set, which one decides?",
@@ -1491,12 +2045,13 @@ QUIZ = (
     Question(
         "one_stray_pixel",
         STEM,
-        "One stray pixel is added to a perfect mask, 50 pixels away from it. What changes most?",
+        "One stray pixel is added to a perfect mask whose outline has 200 pixels, 50 pixels away from it. What changes "
+        "most?",
         (
             Option("IoU.", "By one pixel in the union."),
             Option("Boundary F1.", "By one pixel of the boundary."),
             Option("The Hausdorff distance.", "From 0 to 50: it is the worst point's distance.", right=True),
-            Option("HD95.", "At most one point in twenty may be stray before it moves."),
+            Option("HD95.", "One point of 201 is far less than one in twenty: it stays 0."),
         ),
     ),
     Question(

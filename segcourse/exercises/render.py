@@ -174,7 +174,10 @@ def call_text(name: str, failure: Failure) -> str:
 
     def argument(key: str, value: Any) -> str:
         text = short(value)
-        return f"{key}=torch.tensor({text})" if text and isinstance(value, torch.Tensor) else f"{key}={text}"
+        if not isinstance(value, torch.Tensor):
+            return f"{key}={text}"
+        dtype = ", dtype=torch.float64" if value.dtype is torch.float64 else ""
+        return f"{key}=torch.tensor({text}{dtype})"
 
     arguments = ", ".join(argument(k, v) if short(v) else k for k, v in failure.case.items())
     return f"`{name}({arguments})`"
@@ -184,7 +187,8 @@ def short(value: Any) -> str:
     """Write a value in one line if it is small; empty for what is better drawn as a grid."""
     if isinstance(value, torch.Tensor):
         if value.ndim == 0 or (value.ndim == 1 and value.numel() <= 12):
-            return str([_number(v) for v in value.tolist()] if value.ndim else _number(value.item())).replace("'", "")
+            numbers = [_number(v, _step(value)) for v in value.flatten().tolist()]
+            return f"[{', '.join(numbers)}]" if value.ndim else numbers[0]
         return ""
     if isinstance(value, float):
         return f"{value:g}"
@@ -199,8 +203,24 @@ def short(value: Any) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
-def _number(value: float) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _number(value: float, step: float, digits: int = 6) -> str:
+    """Write a number; one that only looks round, such as 0.75 less a millionth, with the digits that show it.
+
+    What lies within 256 steps of the dtype is left round: to the comparison it is the same number.
+    """
+    if not isinstance(value, float):
+        return str(value)
+    text = f"{value:.{digits}g}"
+    written = sum(c.isdigit() for c in text.split("e")[0].lstrip("-0."))
+    if written > digits // 2 or not math.isfinite(value):
+        return text
+    longer = (f"{value:.{d}g}" for d in range(digits, 18))
+    return next(t for t in longer if abs(float(t) - value) <= 256 * step * abs(value))
+
+
+def _step(value: torch.Tensor) -> float:
+    """Return the distance from 1 to the next number of a tensor's dtype; 0 for whole numbers."""
+    return torch.finfo(value.dtype).eps if value.is_floating_point() else 0.0
 
 
 def failure_grids(failure: Failure) -> list[Grid]:
@@ -264,6 +284,7 @@ def grid_of(
     ]
     value, wrong = value[: GRID[0], : GRID[1]], wrong[: GRID[0], : GRID[1]]
     place = f", at [{', '.join(map(str, index))}]" if index else ""
-    rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in value.tolist()]
+    step, marks = _step(value), wrong.tolist()
+    rows = [[_number(v, step if w else 1.0, 4) for v, w in zip(*row)] for row in zip(value.tolist(), marks)]
     title = f"{name}, shape {shape}{place}" + (f" ({', '.join(cut)})" if cut else "")
-    return Grid(title, rows, wrong.tolist())
+    return Grid(title, rows, marks)

@@ -51,20 +51,20 @@ def confusion_figure(counts: Tensor, classes: Sequence[str], title: str) -> Figu
     from matplotlib.figure import Figure
 
     sums = counts.sum(1, keepdim=True)
-    shares = torch.where(sums > 0, counts / sums, torch.nan).numpy()
+    percent = torch.where(sums > 0, 100 * counts / sums, torch.nan).numpy()
     figure = Figure(figsize=(7.4, 5.8))
     axes = figure.subplots()
-    drawn = axes.imshow(shares, cmap="cividis", vmin=0, vmax=1)
-    for t, p in np.ndindex(*shares.shape):
-        if shares[t, p] >= 0.005:
-            colour = "black" if shares[t, p] > 0.55 else "white"
-            axes.text(p, t, f"{100 * shares[t, p]:.0f}", ha="center", va="center", color=colour, fontsize=9)
+    drawn = axes.imshow(percent, cmap="cividis", vmin=0, vmax=100)
+    for t, p in np.ndindex(*percent.shape):
+        if percent[t, p] >= 0.5:
+            colour = "black" if percent[t, p] > 55 else "white"
+            axes.text(p, t, f"{percent[t, p]:.0f}", ha="center", va="center", color=colour, fontsize=9)
     places = range(len(classes))
     axes.set(xlabel="taken for", ylabel="is", title=title, yticks=places)
     axes.set_xticks(places, classes, rotation=45, ha="right")
     axes.set_yticklabels(classes)
     axes.spines[:].set_visible(False)
-    figure.colorbar(drawn, ax=axes, label="share of the row", shrink=0.85)
+    figure.colorbar(drawn, ax=axes, label="percent of the row", shrink=0.85)
     return figure
 
 
@@ -104,8 +104,8 @@ def dice_figure(points: dict[str, tuple[float, float]]) -> Figure:
     axes.plot(iou, 2 * iou / (1 + iou), color=OKABE_ITO["blue"], label="Dice = 2 IoU / (1 + IoU)")
     for name, (x, y) in points.items():
         axes.plot(x, y, "o", color=OKABE_ITO["vermilion"])
-        place, side = ((-7, 4), "right") if x > 0.5 else ((16, -10), "left")  # clear of both lines
-        axes.annotate(name, (x, y), xytext=place, textcoords="offset points", ha=side, fontsize=8)
+        place = (-7, 4) if x > 0.2 else (3, 9)  # on the curve's side away from the diagonal, and clear of the axis
+        axes.annotate(name, (x, y), xytext=place, textcoords="offset points", ha="right", fontsize=8)
     axes.set(xlabel="IoU", ylabel="Dice", xlim=(-0.02, 1.02), ylim=(-0.02, 1.05), aspect="equal")
     axes.legend(loc="upper left", fontsize=8, frameon=False)
     return figure
@@ -126,7 +126,8 @@ def overlay(prediction: Tensor, target: Tensor) -> Bytes:
 def worst_points(a: Tensor, b: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the pair of boundary pixels that decides the Hausdorff distance: (row, column) of each.
 
-    The first is the worst point of one mask's boundary, the second the nearest to it of the other's.
+    The first is the worst point of one mask's boundary (of several, one in the middle), the second the nearest to it of
+    the other's.
 
     Raises:
         ValueError: one of the masks is empty.
@@ -139,14 +140,23 @@ def worst_points(a: Tensor, b: Tensor) -> tuple[tuple[int, int], tuple[int, int]
     found = []
     for line, other in (lines, lines[::-1]):
         distance, nearest = distance_transform_edt(~other, return_indices=True)
-        row, column = np.unravel_index(np.where(line, distance, -1).argmax(), line.shape)
+        from_line = np.where(line, distance, -1)
+        worst = np.argwhere(from_line == from_line.max())
+        row, column = worst[len(worst) // 2]
         partner = nearest[:, row, column]
         found.append((distance[row, column], (int(row), int(column)), (int(partner[0]), int(partner[1]))))
     return max(found)[1:]
 
 
+NEAR = 5
+"""Two points less than so many pixels apart have no room for an arrow between them."""
+
+
 def outlines_figure(panels: dict[str, tuple[Tensor, Tensor]]) -> Figure:
-    """Draw pairs of masks (prediction, target) over each other, with the points that decide the Hausdorff distance."""
+    """Draw pairs of masks (prediction, target) over each other, with the points that decide the Hausdorff distance.
+
+    An arrow joins the two points; where they are too near for one, a line does, with its length written beside it.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -154,7 +164,13 @@ def outlines_figure(panels: dict[str, tuple[Tensor, Tensor]]) -> Figure:
     for axes, (title, (prediction, target)) in zip(figure.subplots(1, len(panels)), panels.items()):
         axes.imshow(overlay(prediction, target))
         (row, column), (other_row, other_column) = worst_points(prediction, target)
-        if (row, column) != (other_row, other_column):
+        length = math.dist((row, column), (other_row, other_column))
+        if 0 < length < NEAR:
+            axes.plot((column, other_column), (row, other_row), color="black", linewidth=2, solid_capstyle="butt")
+            leader = {"arrowstyle": "-", "linewidth": 0.8, "color": "black", "shrinkA": 0, "shrinkB": 0}
+            middle, beside = ((column + other_column) / 2, (row + other_row) / 2), (22, 16)
+            axes.annotate(f"{length:.3g} px", middle, beside, textcoords="offset points", arrowprops=leader, fontsize=9)
+        elif length:
             arrow = {"arrowstyle": "<->", "linewidth": 1.6, "color": "black", "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", (column, row), (other_column, other_row), arrowprops=arrow)
         values = region_and_boundary(prediction, target)

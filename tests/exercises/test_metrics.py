@@ -10,6 +10,7 @@ from contract import Contract, judged
 
 from segcourse import exercises, metrics
 from segcourse.exercises.judge import Outcome
+from segcourse.exercises.render import verdict_card
 
 EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("09_metrics").exercises}
 
@@ -46,6 +47,45 @@ def matrix_by_numpy(prediction, target, classes):
     counts = np.zeros((classes, classes), np.int64)
     np.add.at(counts, (target.numpy(), prediction.numpy()), 1)
     return torch.from_numpy(counts)
+
+
+def matrix_in_five_lines_a_pair(prediction, target, classes):
+    counts = torch.zeros(classes, classes, dtype=torch.int64)
+    for t in range(classes):
+        for p in range(classes):
+            is_t = target == t
+            taken_for_p = prediction == p
+            both = is_t & taken_for_p
+            number = both.sum()
+            counts[t, p] = number
+    return counts
+
+
+def matrix_of_int16(prediction, target, classes):
+    return matrix_class_by_class(prediction, target, classes).short()
+
+
+def matrix_of_some_pixels(prediction, target, classes):
+    assert target.max() < classes  # raises where there is no pixel
+    return matrix_class_by_class(prediction, target, classes)
+
+
+def matrix_by_views(prediction, target, classes):
+    pairs = target.view(-1) * classes + prediction.view(-1)
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+def matrix_squeezed(prediction, target, classes):
+    return matrix_class_by_class(prediction, target, classes).squeeze()
+
+
+def matrix_of_11_classes(prediction, target, classes):
+    return torch.bincount(target.flatten() * 11 + prediction.flatten(), minlength=121).reshape(11, 11)
+
+
+def matrix_flattened_from_axis_1(prediction, target, classes):
+    pairs = target.flatten(1) * classes + prediction.flatten(1)
+    return torch.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def matrix_image_by_image(prediction, target, classes):
@@ -121,6 +161,60 @@ def metrics_of_masked_tensors(counts):
     }
 
 
+def metrics_of_some_classes(there_for_iou, there_for_accuracy):
+    """Class by class, those alone of which (right, target, predicted) pass a test."""
+
+    def answer(counts):
+        ious, recalls, weighted, total = [], [], 0.0, counts.sum().item()
+        for c in range(len(counts)):
+            both, row, column = counts[c, c].item(), counts[c].sum().item(), counts[:, c].sum().item()
+            if there_for_iou(both, row, column):
+                ious.append(both / (row + column - both))
+            if row + column:
+                weighted += row / total * both / (row + column - both)
+            if there_for_accuracy(both, row, column):
+                recalls.append(both / max(row, 1))
+        return {
+            "accuracy": counts.trace().item() / total,
+            "mean accuracy": sum(recalls) / max(len(recalls), 1),
+            "mean IoU": sum(ious) / max(len(ious), 1),
+            "frequency-weighted IoU": weighted,
+        }
+
+    return answer
+
+
+def metrics_in_int32(counts):
+    counts = counts.numpy().astype(np.int32)
+    right, row, column = counts.diagonal(), counts.sum(1, dtype=np.int32), counts.sum(0, dtype=np.int32)
+    with np.errstate(all="ignore"):
+        iou = right / (row + column - right)
+        return {
+            "accuracy": right.sum(dtype=np.int32) / counts.sum(dtype=np.int32),
+            "mean accuracy": np.nanmean(right / row),
+            "mean IoU": np.nanmean(iou),
+            "frequency-weighted IoU": np.nansum(row * iou) / counts.sum(dtype=np.int32),
+        }
+
+
+def metrics_of_three_classes(counts):
+    counts = F.pad(counts, (0, 3, 0, 3))[:3, :3]
+    return metrics_class_by_class(counts)
+
+
+def metrics_changed(**changed):
+    def answer(counts):
+        counts = counts.double()
+        right, row, column = counts.diag(), counts.sum(1), counts.sum(0)
+        union = row + column - right
+        values = metrics_of_masked_tensors(counts)
+        for name, change in changed.items():
+            values[name.replace("_", " ").replace("fw", "frequency-weighted")] = change(right, row, column, union)
+        return values
+
+    return answer
+
+
 # --- dice_from_iou
 
 
@@ -183,6 +277,71 @@ iou_of_positive_scores = iou_of_labels(lambda scores: scores.relu().argmax(1))
 iou_of_whole_scores = iou_of_labels(lambda scores: scores.long().argmax(1))
 iou_of_11_classes = iou_of_labels(lambda scores: scores.argmax(1), 11)
 iou_of_21_classes = iou_of_labels(lambda scores: scores.argmax(1), 21)
+
+
+def iou_of_classes(there, labels=lambda scores: scores.argmax(1)):
+    """Over the classes of which (predicted, target) pass a test."""
+
+    def answer(batches):
+        classes = batches[0][0].shape[1]
+        counts = torch.zeros(classes, classes)
+        for scores, target in batches:
+            known = target != 255
+            counts += matrix_class_by_class(labels(scores)[known], target[known], classes)
+        right, row, column = counts.diag(), counts.sum(1), counts.sum(0)
+        return (right / (row + column - right))[there(column, row)].mean().item()
+
+    return answer
+
+
+iou_of_predicted_classes = iou_of_classes(lambda predicted, target: predicted > 0)
+
+
+def iou_where_something_is_known(batches):
+    for _, target in batches:
+        assert target[target != 255].max() < batches[0][0].shape[1]  # raises where all is void
+    return iou_by_masks(batches)
+
+
+def iou_where_each_image_has_something_known(batches):
+    for _, target in batches:
+        for image in target:
+            assert image[image != 255].max() < batches[0][0].shape[1]
+    return iou_by_masks(batches)
+
+
+def iou_emptying_the_list(batches):
+    every = []
+    while batches:
+        every.append(batches.pop(0))
+    return iou_by_masks(every)
+
+
+def iou_sorting_the_list(batches):
+    batches.sort(key=lambda batch: len(batch[1]))
+    return iou_by_masks(batches)
+
+
+def iou_with_scores_in_place(batches):
+    for scores, _ in batches:
+        scores.exp_()
+    return iou_by_masks(batches)
+
+
+def iou_with_targets_in_place(batches):
+    value = iou_by_masks(batches)
+    for _, target in batches:
+        target[target == 255] = 0
+    return value
+
+
+def iou_of_batches(weight):
+    def answer(batches):
+        values = [iou_by_masks([batch]).item() for batch in batches]
+        weights = [weight(target) for _, target in batches]
+        return sum(v * w for v, w in zip(values, weights)) / sum(weights)
+
+    return answer
 
 
 # --- two_predictions
@@ -260,6 +419,33 @@ def two_in_place(target, classes):
     return first, target.copy_(second)
 
 
+def two_with_the_first_pixels_spoilt(target, classes):
+    first, _ = two_by_lists(target, classes)
+    rare = target[target != first]
+    second = target.clone()
+    second.view(-1)[: len(rare) + 1] = rare[0]
+    return first, second
+
+
+def two_with_a_fifth_spoilt(target, classes):
+    first, _ = two_by_lists(target, classes)
+    row, column = (target == first).nonzero(as_tuple=True)
+    second = target.clone()
+    spoilt = target.numel() // 5
+    second[row[:spoilt], column[:spoilt]] = target[target != first][0]
+    return first, second
+
+
+def two_of_a_batch(target, classes):
+    N, H, W = target.shape
+    return two_by_lists(target.reshape(N * H, W), classes)
+
+
+def two_flat(target, classes):
+    first, second = two_by_lists(target, classes)
+    return first.flatten(), second.flatten()
+
+
 def two_images_of_its_own(target, classes):
     return torch.zeros(4, 4).long(), torch.ones(4, 4).long()
 
@@ -306,6 +492,14 @@ def weights_where_all_occur(masks, classes):
     return frequency.median() / frequency
 
 
+def weights_of_the_classes_there(masks, classes):
+    return weights_by_one_hot(masks, int(masks[masks != 255].max()) + 1)
+
+
+def weights_up_to(most):
+    return lambda masks, classes: weights_by_one_hot(masks, classes).clamp(max=most)
+
+
 # --- hausdorff_distance
 
 
@@ -331,6 +525,19 @@ def hausdorff_point_by_point(a, b):
 def hausdorff_of_the_first_points(a, b):
     k = min(len(a), len(b))
     return hausdorff_by_broadcasting(a[:k], b[:k])
+
+
+def hausdorff_from_the_larger(a, b):
+    large, small = (a, b) if len(a) > len(b) else (b, a)
+    return torch.cdist(large, small).min(1).values.max()
+
+
+def hausdorff_of_whole_points(a, b):
+    return hausdorff_by_broadcasting(a.long().float(), b.long().float())
+
+
+def hausdorff_without_signs(a, b):
+    return hausdorff_by_broadcasting(a.abs(), b.abs())
 
 
 def hausdorff_of_rows(a, b):
@@ -438,6 +645,115 @@ def test_an_absent_class_in_one_of_the_metrics_is_named(answer, name):
     assert verdict.misconception.id == name
 
 
+MORE = {
+    "confusion_matrix": {
+        "too_few_bits": matrix_of_int16,
+        "view_of_what_is_not_contiguous": matrix_by_views,
+        "always_11_classes": matrix_of_11_classes,
+        "flattened_from_axis_1": matrix_flattened_from_axis_1,
+    },
+    "region_metrics": {
+        "only_predicted_classes": metrics_of_some_classes(lambda n, r, c: c, lambda n, r, c: r),
+        "only_predicted_classes:both": metrics_of_some_classes(lambda n, r, c: c, lambda n, r, c: r and c),
+        "only_predicted_in_the_accuracy": metrics_of_some_classes(lambda n, r, c: r + c, lambda n, r, c: r + c),
+        "only_classes_with_something_right": metrics_of_some_classes(lambda n, r, c: n, lambda n, r, c: r),
+        "union_counts_twice": metrics_changed(
+            mean_IoU=lambda n, r, c, u: (n / (r + c)).nanmean(),
+            fw_IoU=lambda n, r, c, u: (r * (n / (r + c))).nansum() / r.sum(),
+        ),
+        "dice_for_iou": metrics_changed(
+            mean_IoU=lambda n, r, c, u: (2 * n / (r + c)).nanmean(),
+            fw_IoU=lambda n, r, c, u: (r * (2 * n / (r + c))).nansum() / r.sum(),
+        ),
+        "one_total_iou": metrics_changed(mean_IoU=lambda n, r, c, u: n.sum() / u.sum()),
+        "mean_for_the_weighted_sum": metrics_changed(fw_IoU=lambda n, r, c, u: (r / r.sum() * n / u).nanmean()),
+        "in_percent": lambda counts: {k: 100 * v for k, v in metrics_class_by_class(counts).items()},
+        "rounded_to_3": lambda counts: {k: round(v, 3) for k, v in metrics_class_by_class(counts).items()},
+    },
+    "dice_from_iou": {
+        "1e-06_added": lambda iou: 2 * iou / (1 + iou + 1e-6),
+        "1e-08_added_above_too": lambda iou: (2 * iou + 1e-8) / (1 + iou + 1e-8),
+        "no_brackets": lambda iou: 2 * iou / 1 + iou,
+    },
+    "data_set_iou": {
+        "only_predicted_classes": iou_of_predicted_classes,
+        "changes_the_list": iou_emptying_the_list,
+        "mean_of_batches:by_images:nan": iou_of_batches(len),
+        "mean_of_batches:by_pixels:nan": iou_of_batches(lambda target: int((target != 255).sum())),
+        "lowest_score": iou_of_classes(lambda p, t: p + t > 0, lambda scores: scores.argmin(1)),
+        "pixels_in_the_wrong_order": iou_of_classes(
+            lambda p, t: p + t > 0,
+            lambda s: s.reshape(-1, s.shape[1]).argmax(1).view(s.shape[0], s.shape[2], s.shape[3]),
+        ),
+    },
+    "two_predictions": {
+        "spoils_the_first_pixels": two_with_the_first_pixels_spoilt,
+        "spoils_a_share:0.2": two_with_a_fifth_spoilt,
+        "unpacks_three_axes": two_of_a_batch,
+        "flat": two_flat,
+        "arrays": two_of_arrays,
+    },
+    "median_weights": {
+        "size_from_the_masks": weights_of_the_classes_there,
+        "first_image_only": weights_of_the_first_image,
+        "nan_in_the_median:median:all": lambda masks, classes: weights_where_all_occur_in_their_images(masks, classes),
+    },
+    "hausdorff_distance": {
+        "from_the_larger_set": hausdorff_from_the_larger,
+        "chessboard": lambda a, b: torch.maximum(*chessboard_ways(a, b)),
+        "squeezed": lambda a, b: max(
+            torch.cdist(a, b).squeeze().amin(1).max(), torch.cdist(a, b).squeeze().amin(0).max()
+        ),
+    },
+}
+
+
+def weights_where_all_occur_in_their_images(masks, classes):
+    hot = F.one_hot(masks.where(masks != 255, classes), classes + 1)[..., :classes].double().sum((1, 2))
+    frequency = hot.sum(0) / ((hot > 0).sum(0) * masks[0].numel())
+    return (frequency.median() / frequency).float()
+
+
+def chessboard_ways(a, b):
+    distances = (a[:, None] - b[None]).abs().amax(-1)
+    return distances.amin(0).max(), distances.amin(1).max()
+
+
+@pytest.mark.parametrize(
+    ("name", "mistake", "answer"),
+    [(name, mistake, answer) for name, answers in MORE.items() for mistake, answer in answers.items()],
+)
+def test_a_slip_written_in_another_way_is_named(name, mistake, answer, monkeypatch):
+    monkeypatch.setattr("segcourse.exercises.judge.SHRINK_SECONDS", 0)
+    for seed in range(3):
+        verdict = judged(EXERCISES[name], answer, seed)
+        assert verdict.misconception is not None, seed
+        assert verdict.misconception.id == mistake, seed
+
+
+def test_scores_have_the_labels_that_a_failing_case_shows():
+    exercise = EXERCISES["data_set_iou"]
+    seen = []
+
+    def look(batches):
+        seen.append(torch.cat([scores.argmax(1) for scores, _ in batches]))
+        assert all((scores.diff(dim=1).abs() > 0).all() for scores, _ in batches)
+        return 0.0
+
+    cases = [case for seed in range(20) for case in exercise.draw_cases(seed)]
+    for case in cases:
+        exercise.drive(look, case)
+        assert torch.equal(seen[-1], case["labels"])
+    assert all(sum(case["batch_sizes"]) == len(case["labels"]) <= 4 for case in cases)
+
+
+def test_a_number_that_only_looks_round_is_written_with_its_digits():
+    verdict = judged(EXERCISES["dice_from_iou"], lambda iou: 2 * iou / (1 + iou + 1e-6), 0)
+    text = verdict_card(verdict).text()
+    assert "torch.tensor([0.6], dtype=torch.float64)" in text
+    assert "Yours returned [0.74999953" in text
+
+
 def test_tracing_is_put_back():
     import sys
 
@@ -477,7 +793,13 @@ def test_weights_of_a_missing_class_as_nan_are_rejected():
 class TestContract(Contract):
     lesson = "09_metrics"
     right = {
-        "confusion_matrix": (matrix_by_one_hot, matrix_by_accumulating, matrix_by_numpy, matrix_class_by_class),
+        "confusion_matrix": (
+            matrix_by_one_hot,
+            matrix_by_accumulating,
+            matrix_by_numpy,
+            matrix_class_by_class,
+            matrix_in_five_lines_a_pair,
+        ),
         "region_metrics": (metrics_class_by_class, metrics_of_masked_tensors),
         "dice_from_iou": (dice_by_reciprocals, dice_by_difference),
         "data_set_iou": (iou_by_masks, iou_of_one_long_row),
@@ -494,6 +816,18 @@ class TestContract(Contract):
             matrix_of_the_targets_size,
             (matrix_image_by_image, "no loop over pixels"),
             (matrix_in_a_comprehension, "no loop over pixels"),
+            (matrix_of_int16, "int64 was expected"),
+            (matrix_by_scatter, "int64 was expected"),
+            matrix_of_some_pixels,
+            (matrix_by_views, "view size is not compatible"),
+            (matrix_squeezed, "its shape is ()"),
+            matrix_of_11_classes,
+        ),
+        "region_metrics": (
+            metrics_of_some_classes(lambda n, r, c: c, lambda n, r, c: r),
+            metrics_of_some_classes(lambda n, r, c: r + c, lambda n, r, c: r and c),
+            metrics_in_int32,
+            metrics_of_three_classes,
         ),
         "data_set_iou": (
             iou_of_three_classes,
@@ -504,6 +838,14 @@ class TestContract(Contract):
             iou_of_whole_scores,
             iou_of_11_classes,
             iou_of_21_classes,
+            iou_of_predicted_classes,
+            iou_of_classes(lambda predicted, target: (predicted > 0) & (target > 0)),
+            iou_where_something_is_known,
+            iou_where_each_image_has_something_known,
+            (iou_emptying_the_list, "it changed the list"),
+            (iou_sorting_the_list, "it changed the list"),
+            (iou_with_scores_in_place, "it changed the scores"),
+            (iou_with_targets_in_place, "changed its input"),
         ),
         "two_predictions": (
             two_with_background_0,
@@ -520,6 +862,17 @@ class TestContract(Contract):
             weights_of_square_masks,
             weights_where_all_occur,
             weights_of_at_most_11_classes,
+            weights_of_the_classes_there,
+            weights_up_to(20),
+            weights_up_to(10),
+            weights_up_to(8),
+            weights_up_to(6),
         ),
-        "hausdorff_distance": (hausdorff_of_the_first_points, hausdorff_of_rows),
+        "hausdorff_distance": (
+            hausdorff_of_the_first_points,
+            hausdorff_of_rows,
+            hausdorff_from_the_larger,
+            hausdorff_of_whole_points,
+            hausdorff_without_signs,
+        ),
     }
