@@ -71,6 +71,7 @@ def run(order: Order) -> int:
     else:
         failed = grade_all(order, isolation, secret, mine, records)
     if parts == 1:
+        list_by_hand(order, submissions)
         finish(order.out, records.newest())
     return 1 if failed else 0
 
@@ -230,8 +231,17 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     return 0
 
 
+def list_by_hand(order: Order, submissions: Sequence[Submission]) -> None:
+    """Write what a person has to mark, if the lesson has such cells; marks that are there already stay."""
+    from segcourse.grading.by_hand import write_by_hand
+
+    files = {one.student: None if one.problem else one.read for one in submissions}
+    write_by_hand(order.out, order.released.read_bytes(), files)
+
+
 def finish(out: Path, records: Sequence[Record]) -> None:
     """Write the tables and pages that are made from the records."""
+    from segcourse.grading.by_hand import marks_in
     from segcourse.grading.pages import write_pages
     from segcourse.grading.tables import write_exports, write_grades
 
@@ -239,9 +249,10 @@ def finish(out: Path, records: Sequence[Record]) -> None:
     if len(lessons) > 1:
         raise GradingError(f"{short(out)} holds records of {', '.join(lessons)}: give each lesson a folder of its own.")
     path = out / "grades.csv"
-    write_grades(path, records)
-    write_exports(out / "exports", records)
+    by_hand = marks_in(out, [record.student for record in records])
+    write_grades(path, records, by_hand)
+    write_exports(out / "exports", records, by_hand)
     for lesson in lessons:
-        write_pages(out, records, lesson)
+        write_pages(out, records, lesson, by_hand)
     graded = [record for record in records if record.status == "graded"]
     say(f"{len(graded)} of {len(records)} graded; marks in {short(path)}.")

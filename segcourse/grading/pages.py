@@ -160,6 +160,9 @@ def feedback(record: Record, by_hand: Marks | None = None) -> bytes:
             "no notebook": "No notebook was found, so nothing was graded.",
         }.get(record.status, "Your notebook could not be graded. The fault is not yours; your teacher knows of it.")
         parts.append(f'<p class="big">Not graded{late}</p><p>{why}</p>')
+    marks = (by_hand or {}).get(record.student, ())
+    if any(mark.points is None for mark in marks):
+        parts.append("<p>Some answers are still to be marked by hand: their points are not in yet.</p>")
     if record.notes:
         parts.append("<h2>About your file</h2>" + bullets(map(esc, record.notes)))
     if record.status == "graded":
@@ -167,7 +170,6 @@ def feedback(record: Record, by_hand: Marks | None = None) -> bytes:
         if any(result.diagnosis for result in record.results):
             parts.append(f'<p class="soft">“Read again” names a heading of the lesson, {esc(record.lesson)}.ipynb.</p>')
         parts += [section_of(record, result) for result in record.results]
-    marks = (by_hand or {}).get(record.student, ())
     if marks:
         parts.append("<h2>Marked by hand</h2>")
         for mark in marks:

@@ -236,6 +236,8 @@ def write_grades(path: Path, records: Iterable[Record], by_hand: Marks | None = 
     for record in rows:
         results = {result.name: result for result in record.results}
         graded = record.status == "graded"
+        marks = (by_hand or {}).get(record.student, ())
+        given, of_hand = hand(by_hand, record.student)
         table.append(
             [
                 record.student,
@@ -246,7 +248,8 @@ def write_grades(path: Path, records: Iterable[Record], by_hand: Marks | None = 
                 "yes" if record.late else "",
                 *(results[name].points if name in results else "" for name in names),
                 *(outcome_of(results[name]) if name in results and graded else "" for name in names),
-                *(hand(by_hand, record.student) if by_hand else ("", "")),
+                given if any(mark.points is not None for mark in marks) else "",
+                of_hand if marks else "",
                 total(record, by_hand),
                 " ".join(record.notes),
             ]
