@@ -94,7 +94,7 @@ def untouched(path: Path) -> bytes:
 
 
 def zipped(files: dict[str, bytes], folder: str) -> bytes:
-    """Return a zip of the files in one folder: dates are fixed, and nothing is compressed, as versions of zlib differ."""
+    """Return a zip of files in one folder: dates are fixed, and nothing is compressed, as versions of zlib differ."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():
