@@ -109,15 +109,25 @@ def conv_macs(height, width, in_channels, out_channels, kernel, stride, padding)
 check.conv_macs(conv_macs)
 
 # %% [markdown]
-# Two layers of VGG-16, near its beginning and near its end. Both are 3x3 with padding 1. By the way: what does twice the
-# image cost, and twice the channels?
+# Two layers of VGG-16, near its beginning and near its end. Both are 3x3 with padding 1. By the way: what does an
+# image cost that is twice as high and wide, and what do twice as many channels, in and out?
 
 # %%
-my_macs = yours_or_ours.conv_macs(conv_macs)
+from segcourse.figures.depthwise_cost import in_whole_numbers  # your counts, if you return floats or tensors
+
+my_macs = in_whole_numbers(yours_or_ours.conv_macs(conv_macs))
 print(f"second layer, 64 to 64 channels at 224x224:    {my_macs(224, 224, 64, 64, 3, 1, 1):,}")
 print(f"last 3x3 layer, 512 to 512 channels at 14x14:  {my_macs(14, 14, 512, 512, 3, 1, 1):,}")
-print("twice as high and wide:", my_macs(448, 448, 64, 64, 3, 1, 1) / my_macs(224, 224, 64, 64, 3, 1, 1), "times")
-print("twice as many channels:", my_macs(224, 224, 128, 128, 3, 1, 1) / my_macs(224, 224, 64, 64, 3, 1, 1), "times")
+print(
+    "twice as high and wide:            ",
+    my_macs(448, 448, 64, 64, 3, 1, 1) / my_macs(224, 224, 64, 64, 3, 1, 1),
+    "times",
+)
+print(
+    "twice as many channels, in and out:",
+    my_macs(224, 224, 128, 128, 3, 1, 1) / my_macs(224, 224, 64, 64, 3, 1, 1),
+    "times",
+)
 
 # %% [markdown]
 # ## Four budgets
@@ -128,7 +138,7 @@ print("twice as many channels:", my_macs(224, 224, 128, 128, 3, 1, 1) / my_macs(
 # | --- | --- | --- |
 # | parameters | weights and biases | the file, the download, what must be learned |
 # | multiply-adds | products | the arithmetic units, energy |
-# | activations | numbers that the layers give out | what must be stored, and written |
+# | activations | numbers that convolutions and linear layers give out | what must be stored, and written |
 # | bytes moved | what is read and written: input, weights, output | the way to the memory |
 #
 # The course's `profile(model, shape)` counts all four, layer by layer. It runs the network on PyTorch's `meta` device,
@@ -149,7 +159,9 @@ for budget in ("parameters", "macs", "activations", "bytes"):
 # may be small in one budget and large in another.
 #
 # Memory is a budget of its own, because in training the activations must be *kept*: the backward pass needs them. A
-# small U-Net shows it. Its parameters are there once, whatever the batch; what is kept grows with the images.
+# small U-Net shows it. Its parameters are there once, whatever the batch; what is kept grows with the images. It is about
+# twice the activations that `profile` counts: after each convolution come a normalization, which keeps the convolution's
+# output, and a ReLU, which keeps its own. (The next convolution needs the latter too; it is kept once.)
 
 # %%
 from segcourse.figures.depthwise_cost import kept_for_backward
@@ -159,7 +171,9 @@ torch.manual_seed(0)
 small = UNet(3, 11, width=8, padded=True, batch_norm=True)
 parameters = sum(p.numel() for p in small.parameters())
 kept = {n: kept_for_backward(small, torch.rand(n, 3, 96, 128)) for n in (1, 4)}
+given_out = profile(small, (1, 3, 96, 128)).total.activations
 print(f"parameters: {parameters:,}, which are {4 * parameters:,} bytes")
+print(f"activations for one image of 96x128: {given_out:,}, which are {4 * given_out / 1e6:.1f} million bytes")
 print(f"one image of 96x128 keeps {kept[1] / 1e6:.1f} million bytes, four keep {kept[4] / 1e6:.1f} million")
 
 # %% [markdown]
@@ -207,7 +221,7 @@ check.layer_budgets(layer_budgets)
 # with others.
 
 # %%
-my_budgets = yours_or_ours.layer_budgets(layer_budgets)
+my_budgets = in_whole_numbers(yours_or_ours.layer_budgets(layer_budgets))
 for groups in (1, 2, 4, 32):
     weights, macs, activations = my_budgets(27, 27, 96, 256, 5, groups, True)
     print(f"{groups:2} groups: {weights:9,} parameters, {macs:13,} multiply-adds, {activations:,} activations")
@@ -298,7 +312,7 @@ check.separable_macs(separable_macs)
 # %%
 from fractions import Fraction
 
-my_separable = yours_or_ours.separable_macs(separable_macs)
+my_separable = in_whole_numbers(yours_or_ours.separable_macs(separable_macs))
 depthwise, pointwise = my_separable(8, 8, 3, 256, 5, 1, 2)  # padding 2 keeps 8x8
 dense = my_macs(8, 8, 3, 256, 5, 1, 2)
 print(f"depthwise {depthwise:,} + pointwise {pointwise:,} = {depthwise + pointwise:,}; dense {dense:,}")
@@ -368,7 +382,10 @@ print("same numbers as F.conv_transpose2d:", torch.allclose(plain(canvas), right
 print(f"products: {Counted.products}; by the input: {2 * 2 * 9}; by the output: {5 * 5 * 9}")
 
 # %% [markdown]
-# The last number is what thop 0.1.1 and torchinfo 1.8.0 count. Where the stride is 2, it is about four times too large.
+# The last number is what thop and torchinfo count. For large maps and a stride of 2 it is about four times too large;
+# here, where the map is tiny, 225 / 36 = 6.25 times. (What this lesson says of tools was found by running thop
+# 0.1.1.post2209072238, torchinfo 1.8.0 and the counter of torch 2.13 on such layers. `tests/test_cost.py` holds most of
+# their numbers, each as the exact count with one mistake added.)
 #
 # ### Attention multiplies without weights
 #
@@ -421,11 +438,18 @@ for handle in handles:
     handle.remove()
 
 # %% [markdown]
+# Why `name=name`? A function looks the names in it up when it runs. All these hooks run after the loop, and a plain `name`
+# would be the last layer's for each of them. A default value is fixed when the function is made. (A function that takes
+# the name and returns the hook does the same.)
+#
 # `named_modules()` walks through all layers, however deeply they are nested. Mind the axes of the two weights: a
 # convolution's is (M, N / G, rows, columns), a transposed one's is (N, M / G, rows, columns). Kernels need not be square.
 #
 # In a failing case, `encoder`, `middle`, `decoder` and `head` list the layers of the model's four parts (or of fewer),
 # and `order` says in which order the model runs them. A part may run twice: then its layers work twice.
+#
+# The course has such a counter, `profile`, and to call it would be a right answer as well. But what you can write yourself
+# you can mend, where a tool does not know your layer: write it with hooks.
 
 
 # %%
@@ -433,8 +457,9 @@ def macs_by_layer(model, shape):
     """Return the multiply-adds of each convolution, transposed convolution and linear layer.
 
     model: nn.Module whose layers with weights are nn.Conv2d, nn.ConvTranspose2d and nn.Linear, at any depth, with any
-    groups. Each of them runs at least once; when it runs several times, all of them count.
-    shape: of the input, batch included; run the model on zeros of that shape, and take your hooks off at the end.
+    kernel, stride, padding, dilation and groups. Each of them runs at least once; when it runs several times, all count.
+    shape: of the input, batch included; run the model on zeros of that shape. Leave the model as you found it: take your
+    own hooks off, and no others; its parameters and its mode (training or evaluation) stay or are put back.
     Returns a dict from the layer's name in model.named_modules() to the multiply-adds of the whole batch, whole numbers.
     Example: for `tiny` above and (1, 3, 9, 11): {"0.0": 2160, "1": 2560}.
     """
@@ -474,7 +499,7 @@ from segcourse.models.fcn import FCN
 from segcourse.models.segnet import SegNet
 from segcourse.models.vgg import VGG16
 
-my_profiler = yours_or_ours.macs_by_layer(macs_by_layer)
+my_profiler = in_whole_numbers(yours_or_ours.macs_by_layer(macs_by_layer))
 papers = {
     "VGG-16": (VGG16, (1, 3, 224, 224)),
     "FCN-8s": (FCN, (1, 3, 500, 500)),
@@ -498,7 +523,8 @@ for name, (network, shape) in papers.items():
 # `profile` looks beneath the layers, at the operations that PyTorch runs. So it also sees what is multiplied outside of
 # layers (attention, `F.conv2d`, matrix products), and it refuses an operation that it does not know instead of counting
 # zero. Its table for VGG-16: `by_stage(2)` adds up the layers whose names agree in their first two words, *share* is of
-# all multiply-adds, and *useful* leaves out products with padded zeros.
+# all multiply-adds, *useful* leaves out products with padded zeros, and *calls* says how many times a layer of the stage
+# ran.
 
 # %%
 costs["VGG-16"].by_stage(2)
@@ -517,9 +543,10 @@ def dearest_stage(rows, depth):
     """Return the stage with the most multiply-adds, and its share of them.
 
     rows: a list of (name, parameters, multiply-adds), one for each layer; names are words with dots between them.
-    A stage may come back later in the list. No two stages cost the same.
-    depth: how many words of a name make the stage: of "down.1.conv2" they are "down" for 1 and "down.1" for 2.
-    Returns a pair (name of the stage, its share of all multiply-adds, from 0 to 1).
+    A stage may come back later in the list. If two stages cost the same, either may be returned.
+    depth: how many words of a name make the stage: of "down.1.conv2" they are "down" for 1 and "down.1" for 2. A layer
+    whose name has no more words than that, say "fc6" for 2, is a stage by itself.
+    Returns a pair (name of the stage, its share of all multiply-adds, from 0 to 1 and not rounded).
     Example: dearest_stage([("a.0", 5, 40), ("b.0", 9, 50), ("a.1", 7, 35)], 1) is ("a", 0.6).
     """
     # BEGIN SOLUTION
@@ -537,12 +564,15 @@ check.dearest_stage(dearest_stage)
 
 # %%
 my_dearest = yours_or_ours.dearest_stage(dearest_stage)
-for name, depth in (("VGG-16", 2), ("FCN-8s", 2), ("SegNet", 2), ("U-Net", 2)):
-    rows = [(row.layer, row.parameters, row.macs) for row in costs[name].rows]
-    stage, share = my_dearest(rows, depth)
-    most = max(costs[name].by_stage(depth).rows, key=lambda row: row.parameters)
-    parameters = most.parameters / costs[name].total.parameters
-    print(f"{name}: most work in {stage} ({share:.1%}), most parameters in {most.layer} ({parameters:.1%})")
+for name, cost in costs.items():
+    dearest, share = my_dearest([(row.layer, row.parameters, row.macs) for row in cost.rows], 2)
+    stages = {row.layer: row for row in cost.by_stage(2).rows}
+    most = max(row.parameters for row in stages.values())
+    work = [stage for stage, row in stages.items() if row.macs == stages[dearest].macs]
+    weights = [stage for stage, row in stages.items() if row.parameters == most]
+    each = " each" if len(work) > 1 else ""
+    print(f"{name}: most work in {', '.join(work)}: {float(share):.1%}{each}")
+    print(f"    most parameters in {', '.join(weights)}: {most / cost.total.parameters:.1%}")
 dense_layers = sum(macs for layer, macs in counts["VGG-16"].items() if layer.startswith("classifier"))
 percent = round(100 * dense_layers / sum(counts["VGG-16"].values()), 1)
 reveal(prediction_dense_share, percent, "percent of VGG-16's work in its dense layers", close=2)
@@ -550,6 +580,10 @@ reveal(prediction_dense_share, percent, "percent of VGG-16's work in its dense l
 # %% [markdown]
 # Less than one percent of the work for nine tenths of the parameters. A weight of a dense layer is used once; a weight of
 # the first layer is used 224 · 224 times.
+#
+# Where several stages are named, they cost exactly the same: twice the channels on half the sides, or a decoder that
+# mirrors its encoder. In U-Net `merge.0` is the first step back up, on maps of an eighth of the image's sides, and
+# `down.4` is the bottom, at a sixteenth.
 #
 # Now by resolution instead of by name: 1/1 are the layers that give maps of full size, 1/2 those after one halving.
 
@@ -585,9 +619,11 @@ for budget in ("macs", "parameters", "activations"):
 # %% [markdown]
 # In these four networks the fine maps hold half of the work or more (in MobileNet it was a fifth), a seventh of the
 # parameters at most, and more than four fifths of the activations. It is often said that "the first layers are the most
-# expensive". Not so: channels double where the sides halve, so that a layer from C to C channels costs the same at each
-# level (the one that doubles them costs half), and how much work a level has depends on how many layers it has. The
-# first layer, of three channels, is even cheap. What the first level has most of is activations.
+# expensive". Not so: as long as channels double where the sides halve, a layer from C to C channels costs the same at
+# each level (the one that doubles them costs half), and how much work a level has depends on how many layers it has.
+# VGG's last stage is the exception. Its channels stay at the 512 of `stage4`, and so a layer costs a quarter of one from
+# 512 to 512 there: 9.0 % for the stage, where `stage4` has 29.9 %. The first layer, of three channels, is even cheap. What
+# the first level has most of is activations.
 #
 # So where do you save? Parameters: deep down, or in the dense layers (SegNet dropped VGG's, and kept the work). Work:
 # at the fine levels, by fewer channels or separable layers. Memory: at the finest, by halving the size early.
@@ -610,8 +646,8 @@ for budget in ("macs", "parameters", "activations"):
 def widest_network(maps, kernel, separable, budget):
     """Return the most channels with which a chain of layers stays within a budget of multiply-adds.
 
-    maps: a list of pairs (rows, columns), the size of each layer's output. The first layer reads 3 channels, each later
-    one as many as the chain is wide; every layer gives out as many as the chain is wide.
+    maps: a list of one pair or more (rows, columns), the size of each layer's output; sizes may repeat. The first layer
+    reads 3 channels, each later one as many as the chain is wide; every layer gives out as many as the chain is wide.
     kernel: side of the kernels; separable: True if all layers are depthwise and pointwise pairs, False if all are dense.
     budget: of all layers together; a chain that costs exactly the budget is within it.
     Returns a whole number, 0 if not even a chain of one channel is within the budget.
@@ -647,7 +683,7 @@ check.widest_network(widest_network)
 prediction_wider = ...
 
 # %%
-my_widest = yours_or_ours.widest_network(widest_network)
+my_widest = in_whole_numbers(yours_or_ours.widest_network(widest_network))
 chain = [(96, 128), (48, 64), (48, 64), (24, 32), (24, 32), (24, 32)]
 for budget in (10**7, 10**8, 10**9, 10**10):
     narrow, broad = (my_widest(chain, 3, separable, budget) for separable in (False, True))
@@ -658,8 +694,9 @@ reveal(prediction_wider, round(broad / narrow, 2), "times wider, with the larges
 # About three times, not nine: the cost grows with the square of the width.
 #
 # Now design a block yourself. It gets 64 channels of 56x56, and the bars show its costs against those of a dense 3x3
-# layer from 64 to 64 channels. Find a 7x7 block of stride 1 within all three budgets. Then try it with separable layers,
-# still of stride 1: which budget stops you, and why?
+# layer from 64 to 64 channels. The groups are those of the convolution; with *separable* on, the first layer is depthwise
+# anyway, and they divide the 1x1 layer after it. Find a 7x7 block of stride 1 within all three budgets. Then try it with
+# separable layers, still of stride 1: which budget stops you, and why?
 
 # %%
 from segcourse.figures.depthwise_cost import block_design, describe_block
@@ -704,15 +741,25 @@ for name, layer in layers.items():
     print(f"{name:14} {cost.macs:12,} multiply-adds, {cost.bytes:10,} bytes: {cost.intensity:6.1f} for each byte")
 
 # %% [markdown]
-# A machine has two limits: multiply-adds a second, and bytes a second. A layer that does only one product with each byte
-# is at best as fast as the bytes come, however fast the arithmetic is. Drawn over the intensity, the two limits form a **roofline**
-# (Williams, Waterman and Patterson, 2009): a slope, speed = bandwidth · intensity, and a flat roof. We measure both
-# limits, a large copy and a large matrix product; the flat roof is drawn at the most seen, which is the matrix product
-# or, where one is faster, the fastest layer. Then come the five layers, and a ReLU on the same map as a sixth: it reads
-# and writes the map as well and multiplies nothing, so it tells how fast these very bytes can be moved. Its slope is
-# dashed. (It may be the steeper one: a small map stays in a cache.) Each runs once to warm up, and of several repeats
-# the fastest counts: other programs make a run slower, never faster. Times are CPU seconds of one thread (on a GPU,
-# wall time).
+# A machine has two limits. Its arithmetic units do so many multiply-adds a second and no more; that is a flat **roof**.
+# And its memory brings so many bytes a second. At $I$ multiply-adds for each byte, the memory allows
+#
+# $$\text{speed} = \text{bandwidth} \cdot I,$$
+#
+# a **slope**. The lower one of the two holds. The drawing is called a **roofline** (Williams, Waterman and Patterson,
+# 2009). Where slope and roof meet is the **corner**: a layer to the left of it has to wait for bytes, however fast the
+# arithmetic is.
+#
+# The next cell measures all of it:
+#
+# - the roof: a large matrix product, or the fastest layer, if one is faster;
+# - the solid slope: a copy of a large tensor, from memory to memory;
+# - the dashed slope: a ReLU on the map that the layers get. It reads and writes the same bytes as the depthwise layer and
+#   multiplies nothing. A small map stays in a cache, so this slope may be the steeper one;
+# - the five layers.
+#
+# Each runs once to warm up. Of several repeats the fastest counts: other programs make a run slower, never faster. Times
+# are CPU seconds of one thread (on a GPU, wall time).
 
 # %% tags=["nbval-ignore-output"]
 *measured, relu = measure({**layers, "ReLU": nn.ReLU()}, (1, 64, 56, 56), device)
@@ -726,25 +773,32 @@ show(
     + ", ".join(f"{one.name}: {one.speed / 1e9:.3g} thousand million multiply-adds a second" for one in measured)
     + ".",
 )
-print(f"depthwise 3x3: {dense_one.cost.macs / depth_one.cost.macs:.0f} times fewer multiply-adds than dense 3x3,")
-print(f"and {dense_one.seconds / depth_one.seconds:.1f} times less time: {slower:.1f} times slower for each product")
-print(f"ReLU on the same map: {1e3 * relu.seconds:.2g} ms; depthwise 3x3: {1e3 * depth_one.seconds:.2g} ms,", end=" ")
-print(f"{depth_one.seconds / relu.seconds:.1f} times as long for the same map, read and written")
+fewer, faster = dense_one.cost.macs / depth_one.cost.macs, dense_one.seconds / depth_one.seconds
+print(f"depthwise 3x3, against dense 3x3: {fewer:.0f} times fewer multiply-adds, {faster:.1f} times less time")
+print(f"so each of its multiply-adds takes {slower:.1f} times as long")
+print(f"time as a multiple of ReLU's: dense {dense_one.seconds / relu.seconds:.0f},", end=" ")
+print(f"depthwise {depth_one.seconds / relu.seconds:.1f}")
+roof = max(peak, *(one.speed for one in measured))
+print(f"corner of the solid slope at {roof / bandwidth:.1f} multiply-adds a byte, of the dashed one at", end=" ")
+print(f"{roof / of_the_map:.1f}; depthwise has {depth_one.cost.intensity:.1f}")
 reveal(prediction_faster, round(dense_one.seconds / depth_one.seconds, 1), "times faster on this machine", close=3)
 
 # %% [markdown]
-# The depthwise layer is faster, but by far less than its count says. With an intensity of about one it lies far to the
-# left of the corner: the roofline forbids it the flat roof, whatever the program. But on a CPU it does not even reach
-# a slope. ReLU reads and writes the same map in a fraction of the time, so neither the products nor the bytes explain
-# what the layer takes: the program does, the loops that the library runs for such a layer. So the roofline tells what
-# can be hoped for, and only a measurement what is. `benchmarks/roofline.py` makes one for three maps, here on one
-# thread of a shared machine, three rounds, lowest to highest:
+# The depthwise layer is faster, but by far less than its count says. With about one multiply-add for each byte it lies to
+# the left of both corners, so that a slope limits it and not the roof. Is it the bytes, then? ReLU moves the same ones, and
+# the dense layer takes dozens of times as long as ReLU. If the depthwise layer waited for bytes only, it would be dozens
+# of times faster than the dense one. It is not, and on the CPU that built this page it does not even reach the solid
+# slope. So neither its products nor its bytes explain most of its time: the program does, the loops that the library runs
+# for such a layer. A roofline tells what can be hoped for, and only a measurement what is.
 #
-# | channels, map | fewer multiply-adds | depthwise faster than dense | slower for each product | time, of ReLU's |
+# `benchmarks/roofline.py` measures three maps. Here are the lowest and the highest of some forty rounds at several moments,
+# on one thread of a shared machine. Another machine, or another moment, can differ by half.
+#
+# | channels, map | multiply-adds: dense / depthwise | time: dense / depthwise | time for each multiply-add: depthwise / dense | time: depthwise / ReLU |
 # | --- | --- | --- | --- | --- |
-# | 32, 112x112 | 32 times | 3.5 to 3.6 times | 8.9 to 9.2 times | 4.0 to 4.6 times |
-# | 64, 56x56 | 64 times | 6.1 to 6.3 times | 10.2 to 10.6 times | 6.0 to 6.4 times |
-# | 256, 28x28 | 256 times | 23.1 to 23.4 times | 11.0 to 11.1 times | 5.8 to 6.4 times |
+# | 32, 112x112 | 32 | 3 to 5 | 6 to 10 | 4 to 5 |
+# | 64, 56x56 | 64 | 5 to 8 | 8 to 13 | 6 to 11 |
+# | 256, 28x28 | 256 | 21 to 37 | 7 to 12 | 6 to 10 |
 #
 # A count is exact, and the same everywhere. Time is what you feel, and it belongs to a machine, a program and a size.
 # Compare counts to design; measure before you promise.
@@ -757,11 +811,11 @@ reveal(prediction_faster, round(dense_one.seconds / depth_one.seconds, 1), "time
 # %%
 vgg = costs["VGG-16"].total
 print(f"{vgg.macs / 1e9:.2f} thousand million multiply-adds, {2 * vgg.macs / 1e9:.2f} GFLOP")
-print(f"and with a product for each bias, as torchinfo 1.8.0 counts, {(vgg.macs + vgg.activations) / 1e9:.2f}")
+print(f"and with a product for each bias, as torchinfo counts, {(vgg.macs + vgg.activations) / 1e9:.2f}")
 
 # %% [markdown]
-# **"A transposed convolution takes kernel times output."** That is what thop 0.1.1 and torchinfo 1.8.0 count. The stamps
-# above were 36 products, the formula says 225. On the paper's U-Net the mistake is 11 % of the whole.
+# **"A transposed convolution takes kernel times output."** That is what thop and torchinfo count. The stamps above
+# were 36 products, the formula says 225. On the paper's U-Net the mistake is 11 % of the whole.
 
 # %%
 by_output = 0
@@ -773,23 +827,23 @@ print(
 )
 
 # %% [markdown]
-# **"A linear layer takes inputs times outputs."** For one vector. With 49 tokens it is 49 times as much; torchinfo 1.8.0
-# counts it once.
+# **"A linear layer takes inputs times outputs."** For one vector. With 49 tokens it is 49 times as much; torchinfo looks
+# at the first axis only, that of the batch, and counts one token an image.
 
 # %%
 linear = nn.Linear(6, 4, bias=False)
-vectors = torch.randn(7, 6)
+vectors = torch.randn(1, 7, 6)  # one image of 7 tokens
 Counted.products = 0
 out = plain(counted(vectors) @ counted(linear.weight.detach().T))
 print("same numbers as nn.Linear:", torch.allclose(out, linear(vectors), atol=1e-5))
-print(
-    f"7 vectors: {Counted.products} products, {6 * 4} by the slide; profile says {profile(linear, (7, 6)).total_macs}"
-)
+print(f"7 vectors: {Counted.products} products, {6 * 4} by the slide and by torchinfo;", end=" ")
+print(f"profile says {profile(linear, (1, 7, 6)).total_macs}")
 
 # %% [markdown]
 # **"Attention costs its four projections."** The products between tokens grow with the square of their number. A tool
-# that looks at layers with weights misses them: thop 0.1.1 does, and so does PyTorch's own counter on a CPU when the
-# attention is one fused operation (torch 2.13).
+# that looks at layers with weights misses them, as thop does; of an `nn.MultiheadAttention` it counts nothing, not even
+# the projections. So does PyTorch's own counter, where that layer runs as one fused operation, and of
+# `F.scaled_dot_product_attention` on a CPU it misses the products between tokens.
 
 # %%
 attention = nn.MultiheadAttention(64, 4, batch_first=True).eval()
@@ -867,12 +921,12 @@ quiz.not_as_fast()
 # - X. Zhang, X. Zhou, M. Lin, J. Sun, "ShuffleNet: an extremely efficient convolutional neural network for mobile
 #   devices", CVPR 2018, section 3.1: the channel shuffle.
 # - A. Krizhevsky, I. Sutskever, G. Hinton, "ImageNet classification with deep convolutional neural networks", NIPS 2012,
-#   section 3.5: two groups on two cards.
+#   sections 3.2 and 3.5: two cards, and which layers are in two groups for that.
 # - S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model for multicore
 #   architectures", Communications of the ACM 52(4), 2009.
 # - N. Ma, X. Zhang, H.-T. Zheng, J. Sun, "ShuffleNet V2: practical guidelines for efficient CNN architecture design",
 #   ECCV 2018, section 2: measured time against FLOPs.
-# - I. Radosavovic et al., "Designing network design spaces", CVPR 2020, section 3: activations, and how well they tell
+# - I. Radosavovic et al., "Designing network design spaces", CVPR 2020, section 4: activations, and how well they tell
 #   the time.
 #
 # ## Where next

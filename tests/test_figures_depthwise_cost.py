@@ -1,6 +1,7 @@
 """The figures of lesson 08 show the numbers that they are given, and its counters and clocks count what they say."""
 
 import io
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -37,6 +38,18 @@ def test_counting_numbers_count_products_and_no_sums() -> None:
     assert torch.allclose(figures.plain(product + product), 2 * a @ b, atol=1e-5)
     assert figures.Counted.products == 3 * 4 * 5
     assert figures.counted(torch.zeros(2, 3, 1)).shape == (2, 3, 1)
+
+
+def test_counts_come_back_as_whole_numbers_whatever_they_were() -> None:
+    answers = (7, 7.0, Fraction(7), np.int64(7), torch.tensor(7), torch.tensor(7.0), np.array(7))
+    for answer in answers:
+        number = figures.in_whole_numbers(lambda n, one=answer: n * one)(3)
+        assert (type(number), number) == (int, 21)
+    of_layers = figures.in_whole_numbers(lambda: {"a": torch.tensor(2), "b": 3.0})()
+    assert of_layers == {"a": 2, "b": 3}
+    for pair in ((2, 3.0), [2, torch.tensor(3)], torch.tensor([2, 3]), np.array([2.0, 3.0])):
+        depthwise, pointwise = figures.in_whole_numbers(lambda one=pair: one)()
+        assert (type(depthwise), depthwise, type(pointwise), pointwise) == (int, 2, int, 3)
 
 
 @pytest.mark.parametrize(("groups", "channels"), [(1, 6), (2, 6), (3, 6), (6, 6)])
@@ -122,6 +135,7 @@ def test_points_lie_at_speed_and_intensity() -> None:
     assert roof.get_ydata().max() == 4.0  # a layer was faster than the matrix product
     assert roof.get_ydata()[0] == pytest.approx(0.03)
     assert "x: 0.001 ms" in texts(figure)
+    assert "most seen: 4 thousand million multiply-adds a second" in texts(figure)
     drawn(figure)
 
 

@@ -820,24 +820,23 @@ def _same_tensor(a: Tensor, b: Tensor) -> bool:
     return a.device == b.device and a.shape == b.shape and torch.equal(a, b)
 
 
-def _counts_first(case: Case, value: Any) -> Any:
-    """Where counts are wrong, what was left behind does not matter yet."""
+class _Counts(dict[str, int]):
+    """The counts alone, by which mistakes are told apart, and beside them what was `left` behind."""
+
+    left: tuple[str, ...] = ()
+
+
+def _counts_and_traces(case: Case, value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    counts = {name: count for name, count in value.items() if name not in TRACES}
-    return value if agree(_by_arithmetic(_model(case), case["shape"]), counts) is None else counts
+    counts = _Counts({name: count for name, count in value.items() if name not in TRACES})
+    counts.left = tuple(says for trace, says in TRACES.items() if trace in value)
+    return counts
 
 
 def _same_counts(expected: Any, got: Any) -> Mismatch | None:
-    if not isinstance(got, dict):
-        return agree(expected, got)
-    counts = {name: count for name, count in got.items() if name not in TRACES}
-    names = expected if expected.keys() == counts.keys() else ()
-    mismatch = agree(expected, counts) or _exactly(
-        tuple(expected[name] for name in names), [counts[name] for name in names]
-    )
-    traces = [says for trace, says in TRACES.items() if trace in got]
-    return mismatch or (Mismatch(f"the counts are right, but {traces[0]}") if traces else None)
+    mismatch = agree(expected, got) or _exactly(tuple(expected.values()), [got[name] for name in expected])
+    return mismatch or (Mismatch(f"the counts are right, but {got.left[0]}") if got.left else None)
 
 
 def _by_arithmetic(model: Any, shape: tuple[int, ...]) -> dict[str, int]:
@@ -939,10 +938,6 @@ def _one_name(
     return answer
 
 
-def _in_evaluation_mode(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
-    return macs_by_layer(model.eval(), shape)
-
-
 def _per_group(layer: Any) -> int:
     return getattr(layer, "groups", 1)
 
@@ -990,7 +985,7 @@ MACS_BY_LAYER = Exercise(
     ),
     drive=_drive_counter,
     compare=_same_counts,
-    measure=_counts_first,
+    measure=_counts_and_traces,
     runs=16,
     seconds=5.0,
     misconceptions=(
@@ -1152,16 +1147,10 @@ MACS_BY_LAYER = Exercise(
             TOTAL,
         ),
         Misconception(
-            "evaluation_mode_left",
-            _in_evaluation_mode,
-            "The counts are right, but you left the model in evaluation mode. Who trains it next will wonder.",
-            EXERCISE_PROFILER,
-        ),
-        Misconception(
-            "hooks_left",
+            "traces_left",
             _counter(_right, leave=True),
-            "The counts are right, but your hooks are still on the model and will count at every later run.",
-            TOTAL,
+            "The counts are right, but the model is not as you found it. Who uses it next will wonder.",
+            EXERCISE_PROFILER,
         ),
     ),
     hints=(
@@ -1787,8 +1776,8 @@ QUIZ = (
     Question(
         "where_the_parameters_are",
         STEM,
-        "Channels double where the sides of the maps halve, as in VGG or U-Net. What of a 3x3 layer that keeps the "
-        "channels, one level further down?",
+        "Channels double where the sides of the maps halve, as in VGG up to its fourth stage. What of a 3x3 layer that "
+        "keeps the channels, one level further down?",
         (
             Option(
                 "Same multiply-adds, four times the parameters, half of the activations.",
@@ -1837,12 +1826,18 @@ QUIZ = (
     Question(
         "not_as_fast",
         STEM,
-        "A depthwise layer takes 64 times fewer multiply-adds than a dense one, and a sixth of the time. Why?",
+        "On the CPU of this lesson a depthwise layer takes 64 times fewer multiply-adds than a dense one, and about a "
+        "sixth of its time. A ReLU on the same map takes less than a thirtieth. What keeps the depthwise layer most?",
         (
             Option("The count is wrong.", "It is exact; it counts something else than time."),
             Option(
-                "Low intensity: few products share each load, so it cannot reach the roof.",
-                "The map is read and written as before. How far below its limit it stays is a matter of the program.",
+                "The bytes: few products share each load, so it waits for the memory.",
+                "They set a limit, but ReLU moves the same bytes: they alone would allow dozens of times less time.",
+            ),
+            Option(
+                "The program: the library's loops for such a layer.",
+                "It takes several times as long as ReLU, which moves the same bytes. Another library or machine may do "
+                "better.",
                 right=True,
             ),
             Option("Its weights take long to load.", "It has 64 times fewer of them too."),

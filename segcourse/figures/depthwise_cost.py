@@ -55,6 +55,23 @@ def plain(array: npt.NDArray[np.object_]) -> Tensor:
     return torch.tensor([cell.value for cell in cells]).reshape(array.shape)
 
 
+def in_whole_numbers(answer: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that does as `answer` does, and gives its counts as Python's whole numbers.
+
+    A count may also come as a float, a fraction, or a tensor of one number: alone, in a sequence, or in a dict. But
+    such numbers cannot be formatted or added up like whole ones everywhere; `+=` changes a tensor in place.
+    """
+
+    def whole(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: whole(count) for name, count in value.items()}
+        if isinstance(value, (list, tuple)) or (hasattr(value, "ndim") and value.ndim):
+            return tuple(whole(count) for count in value)
+        return round(value.item() if hasattr(value, "item") else value)
+
+    return lambda *arguments: whole(answer(*arguments))
+
+
 # ---------------------------------------------------------------- which channels an output depends on
 
 
@@ -279,8 +296,9 @@ def roofline_figure(measured: Sequence[Measured], peak: float, bandwidth: float,
     x = np.geomspace(0.3, most, 100)
     axes.plot(x, np.minimum(roof, bandwidth * x) / 1e9, color="black", linewidth=1.5)
     axes.annotate(
-        f"most seen: {roof / 1e9:.0f}", (0.33, roof / 1e9), va="center", xytext=(0, 0), textcoords="offset points"
-    )
+        f"most seen: {roof / 1e9:.0f} thousand million multiply-adds a second", (0.33, roof / 1e9), xytext=(0, 4),
+        textcoords="offset points",
+    )  # fmt: skip
     axes.annotate(
         f"memory: {bandwidth / 1e9:.0f} GB/s", (0.36, bandwidth * 0.36 / 1e9), va="top",
         xytext=(10, 0), textcoords="offset points",
@@ -300,7 +318,7 @@ def roofline_figure(measured: Sequence[Measured], peak: float, bandwidth: float,
     axes.yaxis.set_minor_formatter(NullFormatter())
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_ylim(None, 1.6 * roof / 1e9)
+    axes.set_ylim(None, 2 * roof / 1e9)
     axes.grid(color="lightgrey", linewidth=0.5)
     axes.legend(loc="lower right", fontsize=9)
     return figure
