@@ -27,19 +27,27 @@ from segcourse.grading.reading import Cell, Notes
 
 MAX_CELL = 100_000
 """A longer code cell is not parsed: an f-string of a megabyte takes Python 3.11 two minutes."""
-MAX_CODE, MAX_STATEMENTS = 1_000_000, 10_000
+MAX_CODE, MAX_STATEMENTS = 500_000, 10_000
 """So many characters and top-level statements are looked at in a notebook; what comes after is left out."""
 MAX_BROKEN_CELL, MAX_PARTS = 10_000, 100
 """A cell of this length that Python cannot read is cut into parts, so many in a notebook."""
+MAX_PENDING = 2_000
+"""So many characters of parts that cannot be read are tried again together with the next part."""
 
-BUILTINS = frozenset(dir(builtins)) | {"__name__", "__doc__", "__file__", "__builtins__", "__annotations__"}
+BUILTINS = frozenset(dir(builtins)) | {
+    "__name__",
+    "__doc__",
+    "__builtins__",
+    "__annotations__",
+    "display",
+    "get_ipython",
+}
 PYTHON_MAGICS = re.compile(r"%%(time|timeit|capture|prun|memit)\b")
 MAGIC = re.compile(
     r"^([ \t]*)(?:(%time[ \t]+(?=\S))|(?:%{1,2}[A-Za-z_]|[!?]|[\w.]+\?+[ \t]*$|\w+[ \t]*=[ \t]*[!%]).*)", re.M
 )
-LONG_IMPORT = re.compile(
-    r"\b(?:from|import)(?:[\w.\t ]|\\\n){2000}"
-)  # Python needs quadratic memory for `import a.a.a`
+# For `import a.a.a` Python needs memory that grows with the square of its length.
+LONG_IMPORT = re.compile(r"\b(?:from|import)(?:[\w.\t ]|\\\n){2000}")
 NEW_PART = re.compile(r"^(?![ \t\n#)\]}]|(?:else|elif|except|finally)\b)", re.M)
 DEFINES = re.compile(r"^[ \t>]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.M)
 
@@ -132,7 +140,7 @@ def find_answers(cells: Sequence[Cell], names: Sequence[str], starters: Mapping[
             note_several(name, [statements[i] for i in written], len(places) > len(written), notes)
         else:
             (not_attempted if places else missing).append(name)
-            notes_on_lost(name, cells, statements, bool(places), notes)
+            note_lost(name, bool(places), cells, [s for s in statements if not s.binds & set(names)], notes)
     kept = [s for i, s in enumerate(statements) if i not in unwanted]
     slicer = Slicer(kept)
     needs = {name: slicer.needed(name, notes) for name in found}
@@ -213,7 +221,8 @@ class Slicer:
                     todo.append(used)
                     if used not in self.known and used not in s.inner:
                         unknown[used] = s.piece.cell
-        stars = {i for i, s in enumerate(self.statements) if s.star} if unknown else set()
+        # An import of everything may define what no cell does, and replace builtins, as numpy's replaces `sum`.
+        stars = {i for i, s in enumerate(self.statements) if s.star and i <= last and (unknown or seen & BUILTINS)}
         for name, cell in unknown.items() if not stars else ():
             notes.add(f"Cell {cell} uses `{name}`, which no cell of the notebook defines.")
         return taken | stars, seen
@@ -251,19 +260,19 @@ def note_several(name: str, written: list[Statement], starter_too: bool, notes: 
         )
 
 
-def notes_on_lost(name: str, cells: Sequence[Cell], statements: list[Statement], starter: bool, notes: Notes) -> None:
+def note_lost(name: str, starter: bool, cells: Sequence[Cell], others: list[Statement], notes: Notes) -> None:
     """Note where an answer that was not found may be."""
     what = f"`{name}` is still the starter" if starter else f"There is no function called `{name}`"
     for cell in cells:
-        if cell.kind != "code" and name in DEFINES.findall(cell.source[:MAX_CELL]):
+        if cell.kind != "code" and name in cell.source[:MAX_CELL] and name in DEFINES.findall(cell.source[:MAX_CELL]):
             notes.add(f"{what}; cell {cell.number} is a {cell.kind} cell that holds one. Make it a code cell.")
             return
-    inside = next((s for s in statements if name in s.inner), None)
+    inside = next((s for s in others if name in s.inner), None)
     if inside:
         notes.add(f"{what}; in cell {inside.piece.cell} there is one inside of something else. Move it to the margin.")
         return
     if not starter:
-        near = {n.lower().replace("_", ""): (n, s.piece.cell) for s in statements for n in sorted(s.binds - s.imports)}
+        near = {n.lower().replace("_", ""): (n, s.piece.cell) for s in others for n in sorted(s.binds - s.imports)}
         known = [n for n in near if len(n) < 80][:2000]
         close = difflib.get_close_matches(name.lower().replace("_", ""), known, 1, 0.8)
         notes.add(what + ("; there is `{}` in cell {}.".format(*near[close[0]]) if close else "."))
@@ -457,6 +466,8 @@ def readable_parts(source: str, left: Left) -> Iterator[tuple[str, ast.Module, i
                 break
         else:
             pending, line = pending + part, line if pending else here
+            if len(pending) > MAX_PENDING:
+                pending = ""
 
 
 def pieces_of(text: str, tree: ast.Module, cell: int, first: int) -> Iterator[Piece]:

@@ -38,7 +38,7 @@ MAX_TOTAL, MAX_INNER_TOTAL = 20 * 2**30, 500 * 2**20
 """How many bytes a zip may say that it unpacks to: an LMS's, and a student's own."""
 MAX_RATIO = 200
 """A student's zip that unpacks to more than so many times its size, and to more than a notebook's limit, is a bomb."""
-MAX_NOTEBOOKS = 20
+MAX_NOTEBOOKS = 8
 """Of so many notebooks of a student the right one is looked for; the newest by name are taken."""
 
 IGNORED = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", "Thumbs.db", "desktop.ini", "timestamp.txt"}
@@ -285,10 +285,15 @@ def without_wrapper(entries: list[Entry], lesson: str, only_lms: bool = False) -
         lesson: the notebook's stem; nbgrader's folders of that name lie in a student's.
         only_lms: whether to do so only if an LMS named the files in it.
     """
-    tops = {entry.parts[0] for entry in entries}
-    if len(tops) != 1 or any(len(entry.parts) == 1 for entry in entries) or MOODLE.fullmatch(next(iter(tops))):
+    loose = [entry for entry in entries if len(entry.parts) == 1]
+    tops = {entry.parts[0] for entry in entries if len(entry.parts) > 1}
+    if (
+        len(tops) != 1
+        or any(entry.is_notebook or entry.is_zip for entry in loose)
+        or MOODLE.fullmatch(next(iter(tops)))
+    ):
         return entries
-    inner = [dataclasses.replace(entry, parts=entry.parts[1:]) for entry in entries]
+    inner = [dataclasses.replace(entry, parts=entry.parts[1:]) for entry in entries if len(entry.parts) > 1]
     several = {entry.parts[0] for entry in inner if len(entry.parts) > 1 or entry.is_notebook or entry.is_zip}
     lms = any(MOODLE.fullmatch(name) or CANVAS.fullmatch(name) for name in several)
     return inner if lms or (len(several) > 1 and lesson not in several and not only_lms) else entries

@@ -28,7 +28,7 @@ SCRAPS = [
 
 def bases() -> list[bytes]:
     """The released lessons and what broke the reader before."""
-    files = [*sorted((ROOT / "lessons").glob("*.ipynb")), *sorted(CORPUS.iterdir())]
+    files = [*sorted((ROOT / "lessons").glob("*.ipynb")), *sorted(CORPUS.glob("[!.]*"))]
     return [path.read_bytes() for path in files]
 
 

@@ -67,6 +67,7 @@ RIGHT = {
         "def answer(x): return np * x",
     ],
     "star import": ["from operator import *", "def answer(x):\n    return mul(2, x)"],
+    "star import that replaces a builtin": ["from operator import *", "def answer(x):\n    return pow(x, 1) + abs(x)"],
     "two on a line": ["a = 1; b = 2; c = '''x\ny'''; d = 9", "def answer(x):\n    return b * x if c else 0"],
     "decorator": ["import functools", "@functools.cache\n# a remark\ndef answer(x):\n    return 2 * x"],
     "own decorator": ["def same(f):\n    return f", "@(\n  same\n)\ndef answer(x):\n    return 2 * x"],
@@ -167,6 +168,7 @@ def test_lines_are_those_of_the_cell():
 
 def test_a_star_import_is_left_out_when_all_names_are_known():
     assert taken("from os import *", "def answer(x): return x") == ["def answer(x): return x"]
+    assert len(taken("from os import *", "def answer(x): return sum(x)")) == 2
 
 
 def test_untouched_is_not_attempted():
@@ -198,6 +200,9 @@ def test_several_definitions_are_noted():
 
 def test_other_names_are_not_found_but_noted():
     assert "no function called `answer`; there is `Answer_` in cell 2." in notes("x = 1", "def Answer_(x): return x")
+    assert notes("def answers(x): return x", "def other(x): return answers(x)") != ""
+    named = find_answers(cells("def answer2(x): return x"), ["answer", "answer2"], {})
+    assert named.notes == ("There is no function called `answer`.",)  # another exercise's is not suggested
     assert notes("x = 1", "def something(x): return x") == "There is no function called `answer`."
     assert "cell 1 there is one inside of something else" in notes("class A:\n    def answer(self, x): return x")
     for kind in ("markdown", "raw"):
@@ -279,9 +284,9 @@ def test_hostile_cells_cost_nobody_anything(source):
 
 def test_long_cells_are_left_out():
     assert "Cell 1 is too long" in notes("#" * (MAX_CELL + 1), "def answer(x): return x")
-    many = sliced(*["#" * MAX_CELL] * 11, "def answer(x): return x")
+    many = sliced(*["#" * MAX_CELL] * 6, "def answer(x): return x")
     assert many.missing == ("answer",)
-    assert "Cell 11 is too long" in many.notes[0]
+    assert "Cell 6 is too long" in many.notes[0]
     assert "Cell 1 was left out: 10,000 statements" in notes("x;" * 10_001, "def answer(x): return x")
 
 

@@ -108,6 +108,7 @@ def test_moodle(tmp_path, laid, around):
         f"{around}Doe Ann_1234567_assignsubmission_onlinetext/text.html": b"<p>hello",
         f"{around}Doe Ann_7654321{MOODLE}/work.ipynb": notebook("b"),
         f"{around}Muñoz Íñigo_12{MOODLE}work.ipynb": notebook("c"),
+        "grades.csv": b"",
     }
     found = students(laid(tmp_path, files))
     assert list(found) == ["Doe Ann-1234567", "Doe Ann-7654321", "Muñoz Íñigo"]
