@@ -50,7 +50,7 @@ Link = Callable[[str], str]
 SAME_TEXT_SIZE = 60
 """Of so many syntax nodes an answer must consist before it is remarkable that two are the same.
 
-The course's own answers have from 11 to 220 nodes. An answer of fewer than 60, two or three lines, has few ways to be
+The course's own answers have about 10 to 220 nodes. An answer of fewer than 60, two or three lines, has few ways to be
 written; where it is right and follows the last hint, fewer still.
 """
 OUTCOMES = ("correct", "not yet", "not attempted", "missing")
@@ -279,7 +279,8 @@ def misunderstood(graded: Sequence[Record], lesson: str) -> str:
     """Return the misconceptions by how many hold them, with the words that their holders read."""
     held = Counter((r.name, r.diagnosis) for record in graded for r in record.results if r.diagnosis)
     unnamed = sum(r.outcome == Outcome.NOT_YET and not r.diagnosis for record in graded for r in record.results)
-    rest = f"<p>{unnamed} wrong answers show none of the mistakes that the course knows.</p>" if unnamed else ""
+    none = "shows none" if unnamed == 1 else "show none"
+    rest = f"<p>{plural(unnamed, 'wrong answer')} {none} of the mistakes that the course knows.</p>" if unnamed else ""
     if not held:
         return "<p>No answer shows a mistake that the course knows by name.</p>" + rest
     order = sorted(held, key=lambda key: (-held[key], key))
@@ -293,9 +294,14 @@ def misunderstood(graded: Sequence[Record], lesson: str) -> str:
     several = sum(held[key] > 1 for key in order)
     parts = [plot, table(head, rows[:several], texts=2) if several else ""]
     if several < len(rows):
-        one = f"<summary>{len(rows) - several} mistakes of one student each</summary>"
+        one = f"<summary>{plural(len(rows) - several, 'mistake')} that one student shows</summary>"
         parts.append(f"<details>{one}{table(head, rows[several:], texts=2)}</details>")
     return "".join([*parts, rest])
+
+
+def plural(count: int, word: str) -> str:
+    """Return a count with its word: 1 mistake, 2 mistakes."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
 def in_words(text: str) -> str:

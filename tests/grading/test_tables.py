@@ -1,0 +1,293 @@
+"""grades.csv and the tables for other systems, from made-up records with hostile names."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from grading.made_up import HOSTILE, hostile, record
+
+from segcourse.grading import tables
+from segcourse.grading.tables import (
+    Mark,
+    TableError,
+    cell,
+    counting,
+    file_names,
+    plain,
+    write_canvas,
+    write_exports,
+    write_grades,
+    write_gradescope,
+    write_moodle,
+    write_nbgrader,
+)
+
+MARKS = {"Ada": (Mark("Ada", "essay", 2.5, 4, "Good."), Mark("Ada", "plot", None, 2))}
+
+
+def rows_of(path, encoding="utf-8"):
+    with path.open(encoding=encoding, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+# --- cells
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_no_cell_is_a_formula_or_breaks_its_row(text):
+    written = cell(text)
+    assert not written.lstrip().startswith(tuple("=+-@＝＋－＠\t\r\n"))
+    assert not set(written) & set("\0\r\n\t")
+    written.encode()
+    assert cell(written) == written, "written, read and written again it is the same"
+
+
+def test_text_turned_round_is_not_shown():
+    assert plain("a\u202eb\ud800\0c\n") == "a\ufffdb\ufffd\ufffdc\n"
+
+
+def test_harmless_cells_stay_as_they_are():
+    for text in ("Ada Lovelace", "Émile 🦊", "علي", "O'Brien", "a-b@c.de", "3"):
+        assert cell(text) == text
+    assert [cell(3), cell(2.5), cell(0.0)] == ["3", "2.5", "0"]
+
+
+# --- which record counts
+
+
+def test_newest_record_of_a_student_counts_and_it_is_said():
+    first = record(when="2026-01-01T00:00:00", file_hash="a", outcomes=["not yet"])
+    second = record(when="2026-01-02T00:00:00", file_hash="b")
+    for order in ([first, second], [second, first]):
+        (one,) = counting(order)
+        assert one.points == 13
+        assert "2 files of this student were graded, one after the other; the newest counts." in one.notes
+
+
+def test_regrading_the_same_file_is_no_resubmission():
+    (one,) = counting([record(when="1", key_hash="old"), record(when="2", key_hash="new")])
+    assert (one.key_hash, one.notes) == ("new", ())
+
+
+# --- grades.csv
+
+
+def test_grades(tmp_path):
+    records = [
+        record("Bo", ["not yet: adds_kernels", "not attempted", "missing"], late=True),
+        record("Ada"),
+        record("Cy", ["missing"] * 7, status="unreadable", notes=("It is cut off.", "Twice.")),
+    ]
+    write_grades(tmp_path / "grades.csv", records, MARKS)
+    data = (tmp_path / "grades.csv").read_bytes()
+    assert data.startswith(b'\xef\xbb\xbf"student","file","status","points","of","late","compound_kernel"')
+    ada, bo, cy = rows_of(tmp_path / "grades.csv", "utf-8-sig")
+    assert (ada["status"], ada["points"], ada["of"], ada["late"]) == ("graded", "13", "13", "")
+    assert (ada["by hand"], ada["by hand of"], ada["total"]) == ("2.5", "6", "15.5")
+    assert (bo["status"], bo["points"], bo["late"], bo["by hand"], bo["total"]) == ("late", "9", "yes", "", "9")
+    assert (bo["compound_kernel"], bo["compound_kernel: outcome"]) == ("0", "not yet: adds_kernels")
+    assert (bo["compound_stride: outcome"], bo["input_size: outcome"]) == ("not attempted", "missing")
+    assert (bo["field_centre"], bo["field_centre: outcome"]) == ("2", "correct")
+    assert (cy["status"], cy["compound_kernel: outcome"], cy["notes"]) == ("unreadable", "", "It is cut off. Twice.")
+
+
+def test_hostile_names_keep_their_rows(tmp_path):
+    records = hostile()
+    write_grades(tmp_path / "grades.csv", records)
+    rows = rows_of(tmp_path / "grades.csv", "utf-8-sig")
+    assert sorted(row["student"] for row in rows) == sorted(map(cell, HOSTILE))
+    assert all(row["total"] == "12" and len(row) == 6 + 14 + 4 for row in rows)
+
+
+def test_same_records_give_the_same_bytes_in_any_order(tmp_path):
+    records = hostile()
+    for name, order in (("a", records), ("b", records[::-1])):
+        write_grades(tmp_path / f"{name}.csv", order)
+        write_exports(tmp_path / name, order)
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    first, second = (
+        {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "a", tmp_path / "b")
+    )
+    assert first == second
+    assert len(first) == len(HOSTILE) + 3
+
+
+def test_no_records_give_a_table_without_rows(tmp_path):
+    write_grades(tmp_path / "grades.csv", [])
+    write_exports(tmp_path / "exports", [])
+    assert rows_of(tmp_path / "grades.csv", "utf-8-sig") == []
+
+
+# --- for other systems
+
+
+def test_file_names_are_safe_and_differ():
+    names = file_names([*HOSTILE, "Ada", "ADA", "ada"])
+    assert len({name.casefold() for name in names.values()}) == len(names)
+    for name in names.values():
+        assert len(name.encode()) <= 110
+        assert not set(name) & set('/\\:*?"<>|\0\n\r\t')
+        assert name.upper() not in {"CON", "NUL", ".", ".."}
+
+
+def test_gradescope(tmp_path):
+    one = record(outcomes=["not yet: adds_kernels"], text="<b>", notes=("A note.",))
+    write_gradescope(tmp_path, [one], MARKS)
+    content = json.loads((tmp_path / "Ada" / "results.json").read_text("utf-8"))
+    assert content["score"] == 14.5
+    assert content["output"] == "Status: graded.\nA note."
+    allowed = {"score", "output", "output_format", "test_output_format", "test_name_format", "visibility",
+               "stdout_visibility", "tests"}  # fmt: skip
+    assert set(content) == allowed, "nothing but what the specification names"
+    first, *_, essay, plot = content["tests"]
+    assert (first["name"], first["score"], first["max_score"], first["status"]) == ("compound_kernel", 0, 1, "failed")
+    assert first["output"].startswith("✗ compound_kernel: not yet")
+    assert first["output_format"] == "text", "nothing in it is taken for HTML"
+    assert (essay["name"], essay["score"], essay["max_score"], essay["output"]) == ("essay (by hand)", 2.5, 4, "Good.")
+    assert plot["output"] == "It is not marked yet."
+    assert len(content["tests"]) == 9
+
+
+def test_nbgrader_has_the_columns_of_its_own_export(tmp_path):
+    write_nbgrader(tmp_path / "n.csv", [record(outcomes=["missing"])])
+    (row,) = rows_of(tmp_path / "n.csv")
+    source = pytest.importorskip("nbgrader.plugins.export", reason="nbgrader's own table needs nbgrader")
+    text = Path(source.__file__).read_text("utf-8")
+    columns = [line.strip(' ",') for line in text.split("keys = [")[1].split("]")[0].strip().splitlines()]
+    assert list(row) == columns
+    assert (row["assignment"], row["student_id"]) == ("01_receptive_field", "Ada")
+    assert (row["raw_score"], row["score"], row["max_score"]) == ("12.0", "12.0", "13.0")
+
+
+def test_canvas_without_template(tmp_path):
+    records = [record(identifier="4711"), record("bo"), record("Cy", status="no notebook")]
+    assert write_canvas(tmp_path / "c.csv", records) == []
+    worth, ada, cy, bo = rows_of(tmp_path / "c.csv")
+    title = "01 Receptive-field arithmetic"
+    assert list(ada) == ["Student", "ID", "SIS Login ID", "Section", title]
+    assert (worth["Student"], worth[title]) == ("    Points Possible", "13")
+    assert (ada["ID"], ada["SIS Login ID"], ada[title]) == ("4711", "", "13")
+    assert (bo["ID"], bo["SIS Login ID"], bo[title]) == ("", "bo", "13")
+    assert cy[title] == "", "what was not graded gets no zero"
+
+
+CANVAS = """\
+Student,ID,SIS User ID,SIS Login ID,Section,Essay (11),Receptive-field arithmetic (12),Final Score
+    Points Possible,,,,,10,{worth},(read only)
+"Lovelace, Ada",4711,u1,ada1,One,7,,91
+"Bohr, Niels",4712,u2,niels,One,8,,92
+"Curie, Marie",4713,u3,marie,One,9,,93
+"Curie, Marie",4714,u4,marie2,Two,9,5,93
+"Student, Test",4799,,x,One,,,
+"""
+
+
+def test_canvas_with_template(tmp_path):
+    template = tmp_path / "gradebook.csv"
+    template.write_text(CANVAS.format(worth="13.00"), "utf-8-sig")
+    records = [
+        record("lovelaceada", identifier="4711"),
+        record("niels", ["missing"]),
+        record("curiemarie"),
+        record("=1+1"),
+    ]
+    assert write_canvas(tmp_path / "c.csv", records, template) == ["=1+1", "curiemarie"]
+    worth, ada, niels, marie, other, test = rows_of(tmp_path / "c.csv")
+    column = "Receptive-field arithmetic (12)"
+    assert list(ada) == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", column]
+    assert (ada["Student"], ada[column]) == ("Lovelace, Ada", "13")
+    assert (niels[column], marie[column], other[column], test[column]) == ("12", "", "5", "")
+    assert (worth["Student"], worth[column]) == ("    Points Possible", "13.00")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (CANVAS.format(worth="100"), "gives 100 points, the lesson 13"),
+        (CANVAS.format(worth="13").replace("Essay", "01_receptive_field"), "several columns"),
+        ("Name,Points\nAda,3\n", "lacks Student, ID or Section"),
+        ("", "is empty"),
+    ],
+)
+def test_canvas_refuses_a_table_that_does_not_fit(tmp_path, text, says):
+    template = tmp_path / "gradebook.csv"
+    template.write_text(text, "utf-8")
+    with pytest.raises(TableError, match=says):
+        write_canvas(tmp_path / "c.csv", [record()], template)
+    assert not (tmp_path / "c.csv").exists()
+
+
+def test_canvas_adds_a_column_where_the_template_has_none(tmp_path):
+    template = tmp_path / "gradebook.csv"
+    template.write_text("Student;ID;SIS Login ID;Section\nAda;4711;ada;One\n", "cp1252")
+    write_canvas(tmp_path / "c.csv", [record()], template)
+    (ada,) = rows_of(tmp_path / "c.csv")
+    assert ada["01 Receptive-field arithmetic"] == "13"
+
+
+MOODLE = (
+    "Identifier,Full name,Email address,Status,Grade,Maximum Grade,Grade can be changed,"
+    "Last modified (submission),Last modified (grade),Feedback comments\n"
+    'Participant 4711,Ada Lovelace,a@b.de,Submitted,,13.00,Yes,"Monday, 1 June",-,\n'
+    "Participant 4712,Niels Bohr,n@b.de,Submitted,,13.00,Yes,-,-,\n"
+)
+
+
+def test_moodle_without_template(tmp_path):
+    records = [record(identifier="4711", notes=("<b>A note.</b>",), outcomes=["not yet: adds_kernels"]), record("Bo")]
+    assert write_moodle(tmp_path / "m.csv", records) == ["Bo"]
+    ada, bo = rows_of(tmp_path / "m.csv")
+    assert list(ada) == next(csv.reader([MOODLE.split("\n")[0]]))
+    assert (ada["Identifier"], ada["Grade"], ada["Maximum Grade"]) == ("Participant 4711", "12", "13")
+    assert "You added the two kernels." in ada["Feedback comments"]
+    assert "&lt;b&gt;A note.&lt;/b&gt;" in ada["Feedback comments"], "Moodle takes feedback for HTML"
+    assert bo["Identifier"] == ""
+
+
+def test_moodle_with_template(tmp_path):
+    template = tmp_path / "worksheet.csv"
+    template.write_text(MOODLE, "utf-8-sig")
+    records = [record("Ada_Lovelace"), record("Else", identifier="4712", status="unreadable", notes=("Cut off.",))]
+    assert write_moodle(tmp_path / "m.csv", records, template) == []
+    ada, niels = rows_of(tmp_path / "m.csv")
+    assert (ada["Grade"], ada["Last modified (submission)"]) == ("13", "Monday, 1 June")
+    assert (niels["Grade"], niels["Feedback comments"]) == ("", "Status: unreadable.<br>Cut off.")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (MOODLE.replace("Grade,Max", "Bewertung,Max"), "set Moodle's language to English"),
+        (MOODLE.replace("13.00", "100.00"), "gives 100.00 points, the lesson 13"),
+    ],
+)
+def test_moodle_refuses_a_table_that_does_not_fit(tmp_path, text, says):
+    template = tmp_path / "worksheet.csv"
+    template.write_text(text, "utf-8")
+    with pytest.raises(TableError, match=says):
+        write_moodle(tmp_path / "m.csv", [record()], template)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(TableError, match=r"none\.csv cannot be read"):
+        write_moodle(tmp_path / "m.csv", [record()], tmp_path / "none.csv")
+
+
+def test_no_half_written_table_is_left(tmp_path, monkeypatch):
+    path = tmp_path / "grades.csv"
+    write_grades(path, [record()])
+    before = path.read_bytes()
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="full"):
+        write_grades(path, [record("Bo")])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lesson_that_the_course_no_longer_has_is_still_written(tmp_path):
+    old = tables.dataclasses.replace(record(), lesson="98_gone")
+    write_grades(tmp_path / "grades.csv", [old])
+    write_exports(tmp_path, [old])
+    assert rows_of(tmp_path / "canvas.csv")[1]["98_gone"] == "13"
