@@ -31,6 +31,8 @@ from segcourse.grading.sandbox import Isolation, Limits
 MISSING = "missing"
 PUBLIC = b"inputs that everybody may know"
 OPEN_TO_ANSWERS = ("segcourse.exercises.drivers.", *OPEN)
+LINE = 1000
+"""How many characters a line on a card has at most."""
 BATCH = 20
 """How many inputs are sent at once."""
 
@@ -97,13 +99,20 @@ class Grader:
             return dataclasses.replace(blank, status="unreadable", notes=(*blank.notes, str(error)))
         own = [Cell(0, "code", cell.source) for cell in self._setup]
         program = find_answers([*own, *notebook.cells], self._names, self._starters)
-        return self._judge(blank, program, (*blank.notes, *notebook.notes, *program.notes))
+        notes = (*blank.notes, *notebook.notes, *program.notes)
+        lost = self._worker.lost
+        record = self._judge(blank, program, notes)
+        # A worker that is gone took its submission with it: no submission can end it where files are hidden.
+        return record if self._worker.lost == lost else self._judge(blank, program, notes)
 
     def _judge(self, blank: Record, program: Program, notes: Sequence[str]) -> Record:
         began = self._worker.cpu
         todo = [e for e in self.lesson.exercises if e.name in program.found]
         runs = _Runs(self._worker, program, self._seconds)
         verdicts = {e.name: runs.judge(e, self._key(e, self._secret), shrink=False) for e in todo}
+        for e in todo:  # what failed may have failed by another answer's doing
+            if verdicts[e.name].outcome is not Outcome.CORRECT and e.name not in runs.alone:
+                verdicts[e.name] = runs.judge_alone(e, self._key(e, self._secret), shrink=False)
         runs.close()
         shown = _Runs(self._worker, program, self._seconds)  # a new process: it has seen no secret input
         cards = {}
@@ -112,7 +121,7 @@ class Grader:
                 public = shown.judge(exercise, self._key(exercise, PUBLIC), shrink=True)
                 cards[exercise.name] = card_of(public, verdicts[exercise.name])
             else:
-                cards[exercise.name] = verdict_card(verdicts[exercise.name])
+                cards[exercise.name] = verdict_card(without_words(verdicts[exercise.name]))
         shown.close()
         results = []
         for exercise in self.lesson.exercises:
@@ -128,7 +137,7 @@ class Grader:
                     verdict.points,
                     exercise.points,
                     diagnosis=verdict.misconception.id if verdict.misconception else "",
-                    card=dataclasses.asdict(cards[exercise.name]),
+                    card=dataclasses.asdict(clipped(cards[exercise.name])),
                     fingerprint=sha256(program.shapes[exercise.name].encode("utf-8", "replace")),
                     cell=program.found[exercise.name],
                     size=program.shapes[exercise.name].count("("),
@@ -155,26 +164,41 @@ class Grader:
 
 
 class _Runs:
-    """Runs one submission's exercises, in one process as long as it lives, in another after that."""
+    """Runs one submission's exercises: in one process as long as it lives, in another after that, or each alone."""
 
     def __init__(self, worker: Worker, program: Program, seconds: float) -> None:
         self._worker, self._program, self._seconds = worker, program, seconds
         self._session: Session | None = None
         self._running = ""
         self._together = True
+        self.alone: set[str] = set()
+        """The exercises that have been run by themselves."""
         self.problems: list[str] = []
         self.tampering: list[str] = []
 
     def judge(self, exercise: Exercise, key: Key, shrink: bool) -> Verdict:
-        """Judge an exercise by the cases of a key."""
+        """Judge an exercise by the cases of a key, in the process that has run others, if it can be."""
         alone = exercise.name in self._program.apart
         if not alone and self._together:
             self._together = self._begin("", self._program.pieces).alive
         if alone or not self._together:  # running all cells ends the process: run for each answer what it needs itself
-            self._begin(exercise.name, self._program.alone[exercise.name])
+            return self.judge_alone(exercise, key, shrink)
+        return self._judge(exercise, key, shrink)
+
+    def judge_alone(self, exercise: Exercise, key: Key, shrink: bool) -> Verdict:
+        """Judge an exercise in a process that has run nothing but the answer and what it needs."""
+        self._begin(exercise.name, self._program.alone[exercise.name])
+        self.alone.add(exercise.name)
+        return self._judge(exercise, key, shrink)
+
+    def _judge(self, exercise: Exercise, key: Key, shrink: bool) -> Verdict:
         assert self._session is not None
         run = _Asked(self._session, exercise, key.cases, self._seconds)
-        return judge(exercise, run, seed=0, key=key, hurry=False, shrink=shrink)
+        try:
+            return judge(exercise, run, seed=0, key=key, hurry=False, shrink=shrink)
+        except Exception as error:  # a value that nobody thought of: the class is graded all the same
+            self.problems.append(f"{exercise.name} could not be judged ({type(error).__name__}): look at it by hand.")
+            return Verdict(exercise, Outcome.NOT_YET)
 
     def _begin(self, name: str, pieces: Iterable[Piece]) -> Session:
         """Have these pieces run, in a new process unless the one with this name still lives."""
@@ -219,10 +243,24 @@ def card_of(public: Verdict, hidden: Verdict) -> Card:
         if hidden.misconception:
             public = dataclasses.replace(public, misconception=hidden.misconception)
         return verdict_card(public)
-    silent = dataclasses.replace(hidden, failure=None, printed="", warned="")
-    card = verdict_card(silent)
+    card = verdict_card(without_words(dataclasses.replace(hidden, failure=None)))
     says = "It is right on the inputs that may be shown and wrong on others: does something hold for some inputs only?"
     return dataclasses.replace(card, lines=[*card.lines, says])
+
+
+def without_words(verdict: Verdict) -> Verdict:
+    """Take out what the answer itself said: it may have told a hidden input."""
+    return dataclasses.replace(verdict, printed="", warned="")
+
+
+def clipped(card: Card) -> Card:
+    """Shorten what an answer has made too long to be read."""
+
+    def short(lines: Iterable[str]) -> list[str]:
+        return [line if len(line) <= LINE else line[:LINE] + "…" for line in lines]
+
+    grids = [dataclasses.replace(grid, title=grid.title[:LINE]) for grid in card.grids]
+    return dataclasses.replace(card, lines=short(card.lines), grids=grids, after=short(card.after))
 
 
 def seed_of(secret: bytes, name: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import json
 import math
 import numbers
@@ -18,6 +19,8 @@ import re
 import select
 import struct
 import time
+from collections import Counter
+from collections.abc import Hashable, Iterable
 from typing import Any
 
 import numpy as np
@@ -27,6 +30,10 @@ MESSAGE_BYTES = 16 * 2**20
 """The longest message that is read."""
 PARTS = 200_000
 """The most values that a message may hold: a list of empty lists takes 30 times its length in memory."""
+SAME_HASH = 50
+"""The most keys of one hash: more slow a dict down, and nobody but an attacker finds more."""
+BITS = 1_000
+"""A whole number of more bits passes by name alone: no float can hold it, and comparisons expect that one can."""
 DEPTH = 40
 
 _TENSORS = {
@@ -94,7 +101,7 @@ def encode(value: Any, depth: int = 0) -> Any:
         return _encode_tensor(value)
     if isinstance(value, np.ndarray):
         return _encode_array("array", np.asarray(value), str(value.dtype), list(value.shape))
-    for kind, name in ((list, "list"), (tuple, "tuple"), ((set, frozenset), "set")):
+    for kind, name in ((list, "list"), (tuple, "tuple"), (set, "set"), (frozenset, "frozenset")):
         if isinstance(value, kind):
             return {name: [encode(part, depth + 1) for part in value]}
     if isinstance(value, dict):
@@ -114,6 +121,8 @@ def _encode_tensor(value: torch.Tensor) -> Any:
 def _encode_array(kind: str, values: np.ndarray[Any, Any], dtype: str, shape: list[int]) -> Any:
     if kind == "array" and dtype not in _ARRAYS:
         return {"other": "NumPy array of " + dtype}
+    if not _possible(shape):
+        return {"other": f"{kind} of an absurd shape"}
     if values.nbytes > MESSAGE_BYTES // 2:
         raise TooLargeError(f"it holds {values.nbytes / 2**20:.0f} MiB of numbers.")
     return {kind: [dtype, shape, base64.b64encode(np.ascontiguousarray(values).tobytes()).decode()]}
@@ -127,6 +136,8 @@ def decode(data: Any, depth: int = 0) -> Any:
     """
     if type(data) is str:
         return data.encode("utf-8", "backslashreplace").decode()  # halves of a character could not be written anywhere
+    if type(data) is int and data.bit_length() > BITS:
+        return _stand_in("whole number of very many digits")
     if data is None or type(data) in (bool, int, float):
         return data
     if type(data) is not dict or len(data) != 1 or depth > DEPTH + 1:
@@ -135,9 +146,9 @@ def decode(data: Any, depth: int = 0) -> Any:
     if kind == "dots":
         return ...
     if kind == "other" and type(content) is str:
-        return _stand_in(content)
+        return _stand_in(content if depth == 0 else "object")
     if type(content) is not list:
-        raise ForgedError(f"a {kind[:20]} without a list")
+        raise ForgedError("a kind of value without a list")
     if kind in ("tensor", "array"):
         return _decode_array(kind, content)
     try:
@@ -146,17 +157,38 @@ def decode(data: Any, depth: int = 0) -> Any:
         if kind == "tuple":
             return tuple(decode(part, depth + 1) for part in content)
         if kind == "set":
-            return {decode(part, depth + 1) for part in content}
+            return set(_keys(decode(part, depth + 1) for part in content))
+        if kind == "frozenset":
+            return frozenset(_keys(decode(part, depth + 1) for part in content))
         if kind == "dict":
-            return {decode(key, depth + 1): decode(value, depth + 1) for key, value in content}
-    except (TypeError, ValueError) as error:  # what cannot be a key, a pair that is none
-        raise ForgedError(str(error)[:100]) from None
-    raise ForgedError(f"no kind of value is called {kind[:20]!r}")
+            keys = _keys(decode(key, depth + 1) for key, _ in content)
+            return dict(zip(keys, [decode(value, depth + 1) for _, value in content]))
+    except (TypeError, ValueError) as error:
+        raise error if isinstance(error, ForgedError) else ForgedError("keys or pairs that are none") from None
+    raise ForgedError("an unknown kind of value")
+
+
+def _keys(values: Iterable[Hashable]) -> list[Hashable]:
+    """Return values that can be the keys of a dict in a time that grows no faster than their number."""
+    keys = list(values)
+    if len(keys) > SAME_HASH and max(Counter(map(hash, keys)).values()) > SAME_HASH:
+        raise ForgedError("keys that are made to collide")
+    return keys
 
 
 def _stand_in(name: str) -> Any:
-    """Return an object of a fresh type of this name: comparisons then say what kind of thing came back."""
-    return type(re.sub(r"[^\w .]", "", name)[:60] or "object", (), {})()
+    """Return an object of a type of this name: comparisons then say what kind of thing came back."""
+    return _type_called(re.sub(r"[^\w .]", "", name)[:60] or "object")()
+
+
+@functools.lru_cache(100)  # a type takes a thousand bytes, and a message could ask for very many
+def _type_called(name: str) -> type:
+    return type(name, (), {})
+
+
+def _possible(shape: list[int]) -> bool:
+    """Tell whether a shape can be that of an array; one of no values can still have lengths that NumPy refuses."""
+    return len(shape) <= 16 and all(n >= 0 for n in shape) and math.prod(max(n, 1) for n in shape) < 2**48
 
 
 def _decode_array(kind: str, content: list[Any]) -> Any:
@@ -166,7 +198,7 @@ def _decode_array(kind: str, content: list[Any]) -> Any:
     known = _TENSORS if kind == "tensor" else _ARRAYS
     if type(dtype) is not str or dtype not in known or type(text) is not str:
         raise ForgedError("an unknown dtype")
-    if type(shape) is not list or len(shape) > 16 or any(type(n) is not int or not 0 <= n < 2**40 for n in shape):
+    if type(shape) is not list or any(type(n) is not int for n in shape) or not _possible(shape):
         raise ForgedError("an impossible shape")
     numpy_dtype = np.dtype(np.int16) if dtype == "bfloat16" else _ARRAYS[dtype]
     try:

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,13 @@ class Session:
             replies = reply.get("ran")
             if reply.get("number") != self._number or type(replies) is not list or not 1 <= len(replies) <= len(cases):
                 raise plain.ForgedError("an answer to a question that was not asked")
-            return [child.as_ran(each) for each in replies]
+            came = [child.as_ran(each) for each in replies]
+            self.alive = came[-1].kind != STOPPED  # an interrupt leaves things half done: the next has a new process
+            return came
+        except plain.TooLargeError:
+            if len(cases) == 1:
+                raise
+            return self.ask(exercise, cases[: len(cases) // 2], seconds)
         except plain.Late:
             self.alive = False
             return [
@@ -114,6 +121,8 @@ class Worker:
         self._control: socket.socket | None = None
         self.cpu = 0.0
         """Processor seconds that submissions have used."""
+        self.lost = 0
+        """How often the worker itself was gone, or answered no more, when a session ended."""
 
     def start(self) -> None:
         """Start the process, if it does not run.
@@ -125,6 +134,7 @@ class Worker:
             return
         self.close()
         here, there = socket.socketpair()
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would fill up
         command = [sys.executable, "-I", "-c", BOOT, str(there.fileno()), str(PACKAGE.parent)]
         if self.isolation.bubblewrap:
             variables = [part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)]
@@ -134,7 +144,7 @@ class Worker:
             pass_fds=[there.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            stderr=self._said,
             env=ENVIRONMENT,
             cwd="/",
             start_new_session=True,
@@ -145,8 +155,8 @@ class Worker:
         try:
             plain.receive(here.fileno(), START_SECONDS)
         except (plain.Ended, plain.Late, plain.ForgedError):
-            self._process.kill()
-            said = self._process.communicate()[1].decode("utf-8", "replace").strip()
+            self._said.seek(0)
+            said = self._said.read().decode("utf-8", "replace").strip()
             self.close()
             raise WorkerError(f"the worker did not start: {said[-800:] or 'it said nothing'}") from None
 
@@ -167,7 +177,8 @@ class Worker:
             "limits": dataclasses.asdict(self.limits),
             "readable": [str(path) for folder in python_folders() for path in without(folder, hidden_folders())],
         }
-        socket.send_fds(self._control, [b"begin"], [there.fileno()])
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the worker has just gone: the session ends
+            socket.send_fds(self._control, [b"begin"], [there.fileno()])
         there.close()
         session = Session(self, here, [])
         try:
@@ -187,11 +198,13 @@ class Worker:
 
     def end(self) -> None:
         """End what was begun last; if the worker does not answer, end the worker."""
-        assert self._control is not None
+        if self._control is None:
+            return
         try:
             self._control.send(b"end")
             self.cpu += float(plain.receive(self._control.fileno(), END_SECONDS)["cpu"])
         except (OSError, plain.Ended, plain.Late, plain.ForgedError, KeyError, TypeError, ValueError):
+            self.lost += 1
             self.close()
 
     def close(self) -> None:
@@ -202,8 +215,9 @@ class Worker:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.communicate()
+            self._process.wait()
             self._process = None
+            self._said.close()
 
     def __enter__(self) -> Worker:
         return self

@@ -80,10 +80,7 @@ def main() -> None:
     """Serve one judge until it closes the socket."""
     control = socket.socket(fileno=int(sys.argv[1]))
     sandbox.hide_memory()
-    with contextlib.suppress(AttributeError, OSError):
-        import ctypes
-
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER: orphans come to this process
+    sandbox.adopt_orphans()
     load()
     from segcourse.grading import child, plain
 
@@ -94,6 +91,8 @@ def main() -> None:
         if not word:
             break
         if word == b"begin":
+            if begun is not None:  # the judge was interrupted and did not end it
+                end(begun)
             begun = os.fork()
             if begun == 0:
                 status = 1
