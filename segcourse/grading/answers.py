@@ -25,8 +25,8 @@ from dataclasses import dataclass, field
 
 from segcourse.grading.reading import Cell, Notes
 
-MAX_CELL = 100_000
-"""A longer code cell is not parsed: an f-string of a megabyte takes Python 3.11 two minutes."""
+MAX_CELL, MAX_BRACES = 100_000, 1_000
+"""A longer code cell, or one of more braces, is not parsed: an f-string of a megabyte takes Python 3.11 two minutes."""
 MAX_CODE, MAX_STATEMENTS = 500_000, 10_000
 """So many characters and top-level statements are looked at in a notebook; what comes after is left out."""
 MAX_BROKEN_CELL, MAX_PARTS = 10_000, 100
@@ -436,6 +436,8 @@ def parse(text: str) -> tuple[ast.Module | None, str]:
     """Return the syntax tree, or None and the reason."""
     if LONG_IMPORT.search(text):
         return None, "an import of absurd length"
+    if text.count("{") > MAX_BRACES:
+        return None, f"more than {MAX_BRACES:,} braces"
     try:
         return ast.parse(text), ""
     except Exception as error:  # SyntaxError, ValueError, RecursionError, MemoryError; the list is not closed

@@ -248,6 +248,7 @@ HOSTILE = {
     "elif": "if 1: pass\n" + "elif 1: pass\n" * 7000,
     "quotes": '"' * 99_001,
     "f-string": 'x = f"' + "{a}" * 15_000 + '"',
+    "f-string of long parts": 'x = f"' + ("{a" + "+a" * 45 + "}") * 990 + '"',
     "dotted import": "import a" + ".a" * 45_000,
     "dotted import, continued": "import a" + ".\\\na" * 20_000,
     "digits": "x = " + "9" * 90_000,
