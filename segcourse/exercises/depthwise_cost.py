@@ -929,7 +929,7 @@ def _one_name(
 
     def answer(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
         *_, (last, last_layer) = model.named_modules()
-        counts = _counter(lambda m, x, y: _right(last_layer if one_layer else m, x, y))(model, shape)
+        counts = _counter(lambda m, x, y: _right(last_layer if one_layer else m, x, y), join)(model, shape)
         total = 0
         for one in counts.values():
             total = join(total, one)
@@ -1043,6 +1043,12 @@ MACS_BY_LAYER = Exercise(
         Misconception(
             "linear_of_the_second_axis",
             _counter(_unless(nn.Linear, lambda m, x, y: x.shape[1] * m.weight.numel())),
+            LINEAR_AXES,
+            TOTAL,
+        ),
+        Misconception(
+            "linear_of_the_axis_before_the_last",
+            _counter(_unless(nn.Linear, lambda m, x, y: x.shape[-2] * m.weight.numel())),
             LINEAR_AXES,
             TOTAL,
         ),
