@@ -68,22 +68,30 @@ def test_counts_say_what_is_read() -> None:
     figure = figures.counts_figure({name: path_counts(rates) for name, rates in stacks.items()})
     for axes, (name, rates) in zip(figure.axes, stacks.items()):
         counts, shown = path_counts(rates), axes.get_images()[0].get_array()
+        assert np.array_equal(shown.filled(0), counts.numpy())
         assert np.array_equal(shown.mask, (counts == 0).numpy()) if shown.mask.any() else bool((counts > 0).all())
         assert axes.get_title().startswith(name)
         assert f"{int((counts > 0).sum())} of {counts.numel()} read" in axes.get_xlabel()
         assert f"{coverage(rates):.0%}" in axes.get_xlabel()
+    assert len({image.norm.vmax for axes in figure.axes[:2] for image in axes.get_images()}) == 1  # one scale
+    assert figure.axes[2].get_ylabel() == "paths"
+    most = int(path_counts(stacks["a"]).max())
+    assert [text.get_text() for text in figure.axes[2].get_yticklabels()] == ["1", "2", "5", "10", "20", str(most)]
     drawn(figure)
 
 
-def test_rings_lie_on_the_units_of_the_coarsest_map() -> None:
+def test_outlines_lie_on_the_units_of_the_coarsest_map() -> None:
     finest = torch.arange(9 * 13.0).reshape(9, 13)
     maps = {"coarse": finest[::4, ::4], "finer": finest[::2, ::2], "finest": finest}
     figure = figures.strides_figure(maps, finest)
     coarse, finer, last = figure.axes
-    assert not coarse.lines
-    assert not finer.lines
-    x, y = last.lines[0].get_data()
-    assert torch.equal(finest[torch.tensor(y).long(), torch.tensor(x).long()], maps["coarse"].flatten())
+    assert not coarse.patches
+    assert not finer.patches
+    middles = [(box.get_x() + box.get_width() / 2, box.get_y() + box.get_height() / 2) for box in last.patches]
+    x, y = torch.tensor(middles)[::2].round().long().T
+    assert torch.equal(finest[y, x], maps["coarse"].flatten())
+    assert torch.allclose(torch.tensor(middles)[::2], torch.tensor(middles)[1::2])
+    assert all(box.get_width() < 1 for box in last.patches)  # inside of the unit
     assert coarse.get_images()[0].get_clim() == (0, float(finest.max()))
     assert [axes.get_title() for axes in figure.axes] == ["coarse: 3×4", "finer: 5×7", "finest: 9×13"]
     drawn(figure)
@@ -98,21 +106,32 @@ def test_lines_are_the_shares_of_valid_taps() -> None:
     drawn(figure)
 
 
+def map_and_padding(data: bytes, size, rate: int) -> tuple[np.ndarray, int]:
+    """The picture without the white around it, and how many pixels a unit has."""
+    picture = decoded(data)
+    assert picture.shape[:2] == figures.ROOM
+    filled = np.argwhere((picture != 255).any(2))
+    (top, left), (bottom, right) = filled.min(0), filled.max(0) + 1
+    scale = (bottom - top) // (size[0] + 2 * rate)
+    assert (bottom - top, right - left) == ((size[0] + 2 * rate) * scale, (size[1] + 2 * rate) * scale)
+    assert abs(top - (figures.ROOM[0] - bottom)) <= 1  # in the middle
+    free = [room - length for room, length in zip(figures.ROOM, (bottom - top, right - left))]
+    assert any(pixels < n + 2 * rate for pixels, n in zip(free, size))  # no larger unit would fit
+    return picture[top:bottom, left:right], scale
+
+
 @pytest.mark.parametrize(
     ("size", "rate", "row", "column"), [((5, 8), 3, 0, 7), ((13, 17), 6, 6, 8), ((4, 3), 20, 1, 1)]
 )
 def test_the_picture_marks_each_tap_inside_or_outside(size, rate, row, column) -> None:
-    picture = decoded(figures.taps_picture(size, rate, row, column))
-    across = size[1] + 2 * figures.MARGIN
-    scale = picture.shape[1] // across
-    assert picture.shape[:2] == ((size[0] + 2 * figures.MARGIN) * scale, across * scale)
+    picture, scale = map_and_padding(figures.taps_picture(size, rate, row, column), size, rate)
     taps = {True: 0, False: 0}
-    for i in range(size[0] + 2 * figures.MARGIN):
-        for j in range(across):
+    for i in range(size[0] + 2 * rate):
+        for j in range(size[1] + 2 * rate):
             tile = picture[i * scale : (i + 1) * scale, j * scale : (j + 1) * scale]
-            offset = (i - figures.MARGIN - row, j - figures.MARGIN - column)
+            offset = (i - rate - row, j - rate - column)
             is_tap = all(abs(o) in (0, rate) for o in offset)
-            inside = 0 <= i - figures.MARGIN < size[0] and 0 <= j - figures.MARGIN < size[1]
+            inside = 0 <= i - rate < size[0] and 0 <= j - rate < size[1]
             if is_tap:
                 colour = figures.INSIDE if inside else figures.OUTSIDE
                 assert (tile[0, scale // 2] == colour).all()
@@ -131,10 +150,9 @@ def test_the_picture_marks_each_tap_inside_or_outside(size, rate, row, column) -
 
 def test_the_map_is_brighter_where_more_taps_are_inside() -> None:
     size, rate = (6, 9), 2
-    picture = decoded(figures.taps_picture(size, rate, 0, 0))
-    scale = picture.shape[1] // (size[1] + 2 * figures.MARGIN)
+    picture, scale = map_and_padding(figures.taps_picture(size, rate, 0, 0), size, rate)
     middle = picture[scale // 2 :: scale, scale // 2 :: scale, 0]
-    shades = middle[figures.MARGIN : figures.MARGIN + 6, figures.MARGIN : figures.MARGIN + 9].astype(int)
+    shades = middle[rate : rate + 6, rate : rate + 9].astype(int)
     taps = valid_taps(size, rate).numpy()
     for i, j, k, m in ((1, 1, 3, 4), (5, 8, 3, 8), (5, 4, 3, 4)):
         assert taps[i, j] < taps[k, m]
@@ -161,7 +179,7 @@ def test_the_widget_follows_its_sliders() -> None:
     size.value = (13, 17)  # the unit comes back onto the smaller map
     assert row.value == 12
     assert image.value == figures.taps_picture((13, 17), 12, 12, column.value)
-    assert max(figures.MARGIN, rate.max) == figures.MARGIN
+    assert rate.max == figures.LARGEST_RATE
 
 
 def test_the_pattern_is_the_finest_there_is() -> None:

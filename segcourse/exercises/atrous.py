@@ -5,7 +5,10 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,13 +17,12 @@ from torch import Tensor, nn
 
 from segcourse.atrous import atrous_conv, valid_taps
 from segcourse.exercises import Lesson
-from segcourse.exercises.compare import Mismatch
+from segcourse.exercises.compare import Mismatch, agree, same_value
 from segcourse.exercises.exercise import (
     Case,
     Draw,
     Exercise,
     Misconception,
-    RandomDraw,
     draw_tensor,
     draw_whole_numbers,
 )
@@ -152,7 +154,8 @@ def by_holes(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
 
 
 def _map_and_kernel(draw: Draw) -> Case:
-    kernel, rate = draw.choice((2, 3)), draw.integer(2, 3)
+    kernel = draw.choice((2, 3, 2, 3, 1, 4))
+    rate = draw.choice([rate for rate in (2, 3, 2, 3, 1, 4, 5) if kernel * rate <= 12])
     inputs = draw.integer(1, 2)
     height, width = (kernel * rate + draw.integer(0, 4) for _ in range(2))
     width += width == height
@@ -222,6 +225,20 @@ def _rate_two(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
     return by_holes(x, conv, kernel, 2)
 
 
+def _into(shape: Callable[[Tensor, int, int, int], Sequence[int]]) -> Callable[[Tensor, Plain, int, int], Tensor]:
+    """An output of the wrong shape: the map, channels out, height, width -> what is made for the results."""
+
+    def wrong(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
+        maps = _phases(x, conv, rate)
+        height, width = (size - (kernel - 1) * rate for size in x.shape[2:])
+        out = x.new_zeros(*shape(x, maps[0][0].shape[1], height, width))
+        for a, b in _starts(rate):
+            out[:, :, a::rate, b::rate] = maps[a][b]
+        return out
+
+    return wrong
+
+
 def _whole_phases(x: Tensor, conv: Plain, kernel: int, rate: int) -> Tensor:
     """Right if the rate divides the sizes: what is left over at the end is cut off."""
     height, width = (size - size % rate for size in x.shape[2:])
@@ -270,6 +287,20 @@ BY_HOLES = Exercise(
             "kernel": 2,
             "rate": 2,
         },
+        *(
+            {
+                "x": torch.arange(1.0, n * channels * height * width + 1).reshape(n, channels, height, width) ** 2 % 17,
+                "weight": torch.arange(1.0, 3 * channels * kernel**2 + 1).reshape(3, channels, kernel, kernel) ** 2 % 7,
+                "kernel": kernel,
+                "rate": rate,
+            }
+            for n, channels, height, width, kernel, rate in (
+                (1, 1, 5, 7, 4, 1),
+                (2, 2, 4, 5, 1, 4),
+                (2, 1, 12, 11, 2, 5),
+                (1, 2, 13, 12, 3, 4),
+            )
+        ),
     ),
     drive=_drive_holes,
     runs=16,
@@ -304,6 +335,37 @@ BY_HOLES = Exercise(
             "rate_two_assumed",
             _rate_two,
             "Your phases are those of rate 2, whatever `rate` is.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "two_starts_assumed",
+            _interlaced(phases=lambda rate: _starts(min(rate, 2))),
+            "You begin phases at the pixels 0 and 1 only. How many starts are there at rate 3?",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "as_large_as_the_map",
+            _into(lambda x, channels, height, width: x.shape),
+            "Your output is as large as the map. Without padding it is smaller: the first line says how large. And its "
+            "channels are those that `conv` returns.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "channels_of_the_map",
+            _into(lambda x, channels, height, width: (len(x), x.shape[1], height, width)),
+            "Your output has as many channels as the map. It has as many as what `conv` returns.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "square_output",
+            _into(lambda x, channels, height, width: (len(x), channels, height, height)),
+            "Your output is square. Its width is another number than its height.",
+            "The hole algorithm",
+        ),
+        Misconception(
+            "batch_of_one",
+            _into(lambda x, channels, height, width: (1, channels, height, width)),
+            "Your output holds one image. x may hold more: how many is its first size.",
             "The hole algorithm",
         ),
         Misconception(
@@ -366,8 +428,8 @@ BY_HOLES = Exercise(
         "of the map, and the same kind of slice says where its results belong.",
         "out[:, :, a::rate, ...] = conv(x[:, :, a::rate, ...]), with b for the columns",
     ),
-    property="unit (i, j) is the kernel's sum over the pixels (i + rate·s, j + rate·t), for its taps (s, t). Here "
-    "conv is `lambda maps: F.conv2d(maps, weight)`.",
+    property="unit (i, j) is the kernel's sum over the pixels (i + rate·s, j + rate·t), for its taps (s, t). To run "
+    "the case: `by_holes(x, lambda maps: F.conv2d(maps, weight), kernel, rate)`.",
 )
 
 
@@ -532,12 +594,19 @@ FIELD_AND_READ = Exercise(
             "You counted the positions that are not read.",
             "Gridding",
         ),
+        Misconception(
+            "numbers_of_the_square",
+            lambda kernel, rates: tuple(number**2 for number in field_and_read(kernel, rates)),
+            "These are the numbers of the square, 169 and 49 for rates 2, 2, 2. The exercise asks for those along one "
+            "axis.",
+            "Exercise: what a stack sees and reads (2 points)",
+        ),
     ),
     hints=(
         "Follow the taps down: one unit reads a few positions of the layer below. Which positions does each of those "
         "read, one layer further down?",
-        "Keep a set of positions, at first {0}. For each layer, replace it by all sums of a position in the set and a "
-        "tap. A set holds each number once.",
+        "Keep a set of positions, at first {0}. For each layer, replace it by all sums of a position in the set and "
+        "the number of a tap (0, 1, ... up to kernel - 1) times the layer's rate. A set holds each number once.",
         "for rate in rates: seen = {position + tap * rate for ... for tap in range(kernel)}; then largest less "
         "smallest plus 1, and how many",
     ),
@@ -567,73 +636,128 @@ def set_output_stride(model: nn.Sequential, output_stride: int) -> nn.Sequential
     return dense
 
 
+_SIDES: tuple[tuple[Any, Any], ...] = ((3, 1), (3, 1), (5, 2), ([3, 5], [1, 2]), (3, 2), (1, 1), (3, [2, 1]), (1, 0))
+"""Kernels and paddings of convolutions; a list is a pair, for rows and columns. The first is the simplest."""
+
+
+def _conv(channels: int, out: int, side: tuple[Any, Any], stride: int = 1) -> str:
+    return f"Conv2d({channels}, {out}, {side[0]}, {stride}, {side[1]})"
+
+
 def _chain_and_image(draw: Draw) -> Case:
     channels = draw.integer(1, 2)
     layers, at, total = [], channels, 1
     steps = draw.choice((2, 2, 3))
     for _ in range(steps):
         out = draw.integer(2, 3)
-        if draw.choice((False, True)):
-            layers += [f"Conv2d({at}, {out}, 3, 1, 1)", "ReLU()", "MaxPool2d(2)"]
-        else:
-            layers += [f"Conv2d({at}, {out}, 3, 2, 1)", "ReLU()"]
+        pooled = draw.choice((False, True))
+        layers += [_conv(at, out, draw.choice(_SIDES), 1 if pooled else 2), *["MaxPool2d(2)"] * pooled]
         at, total = out, 2 * total
     out = draw.integer(2, 3)
-    layers.append(draw.choice((f"Conv2d({at}, {out}, 3, 1, 1)", f"Conv2d({at}, {out}, 3, 1, 0)")))
-    layers += ["ReLU()", f"Conv2d({out}, 2, 1)"]
+    layers += ["ReLU()", _conv(at, out, draw.choice((*_SIDES, (3, 0), (3, 0))))]
     output_stride = draw.choice(tuple(2**n for n in range(steps)))
     height, width = (total * draw.integer(4, 5) + draw.integer(0, total - 1) for _ in range(2))
     width += total if width == height else 0
-    image = draw_whole_numbers(draw, (draw.integer(1, 2), channels, height, width), 0, 9)
-    return {"model": ", ".join(layers), "output_stride": output_stride, "seed": draw.integer(0, 999), "image": image}
+    return {
+        "model": ", ".join(layers),
+        "output_stride": output_stride,
+        "seed": draw.integer(0, 99),
+        "shape": (draw.integer(1, 2), channels, height, width),
+    }
 
 
 def _drive_stride(answer: Callable[..., Any], case: Case) -> Any:
     """Build the network, hand it over, run what comes back, and see that the network stays as it is."""
     model = network_of(case["model"], case["seed"])
-    layers, before = repr(model), copy.deepcopy(model.state_dict())
+    layers, before = repr(model), [weight.detach().clone() for weight in model.parameters()]
     network = answer(model, case["output_stride"])
-    if repr(model) != layers or any(not torch.equal(v, before[k]) for k, v in model.state_dict().items()):
+    if repr(model) != layers or any(not torch.equal(v, old) for v, old in zip(model.parameters(), before)):
         return "it changed the network that it was given. Work on a copy: copy.deepcopy(model).", []
-    return _scores_and_maps(network, case["image"])
+    image = torch.randint(0, 10, case["shape"], generator=torch.Generator().manual_seed(case["seed"])).float()
+    return _scores_maps_and_weights(network, image)
 
 
-def _scores_and_maps(network: Any, image: Tensor) -> Any:
-    """Return a network's scores and, by kind of layer, the sizes of the maps that its layers make.
+def _scores_maps_and_weights(network: Any, image: Tensor) -> Any:
+    """Return a network's scores and [by kind of layer, the maps that its layers make; its weights and biases].
 
     Poolings of single units are left out: they thin out a map, and do not stand for a layer of the model.
     """
-    maps: dict[str, list[Pair]] = {"convolution": [], "pooling": []}
+    maps: dict[str, list[Tensor]] = {"Conv2d": [], "MaxPool2d": []}
 
     def record(layer: nn.Module, _inputs: Any, out: Tensor) -> None:
         if isinstance(layer, nn.Conv2d):
-            maps["convolution"].append((out.shape[-2], out.shape[-1]))
+            maps["Conv2d"].append(out.clone())
         elif isinstance(layer, nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1)):
-            maps["pooling"].append((out.shape[-2], out.shape[-1]))
+            maps["MaxPool2d"].append(out.clone())
 
-    layers = list(network.modules()) if isinstance(network, nn.Module) else []
-    hooks = [layer.register_forward_hook(record) for layer in layers]
-    result = run_network(network, image)
+    if not isinstance(network, nn.Module):
+        return network
+    hooks = [layer.register_forward_hook(record) for layer in network.modules()]
+    scores, _shapes = run_network(network, image)
     for hook in hooks:
         hook.remove()
-    return (result[0], [maps]) if isinstance(result, tuple) else result
+    return scores, [maps, [weight.detach().clone() for weight in network.parameters()]]
+
+
+@lru_cache(256)
+def _weights_of(layers: str, seed: int) -> tuple[Tensor, ...]:
+    return tuple(weight.detach() for weight in network_of(layers, seed).parameters())
+
+
+def _layers_and_weights(case: Case, value: Any) -> Any:
+    """Say which layer of the model made each map, and in words whether the weights are still the model's.
+
+    (scores, [maps, weights]) -> (scores, [[(place, layer, map), ...], what is wrong with the weights]). A kind of layer
+    of which there are not as many as in the model is left out; a network that cannot be run may have made fewer maps.
+    """
+    if not (isinstance(value, tuple) and len(value) == 2 and len(value[1]) == 2):
+        return value
+    scores, (maps, weights) = value
+    layers = re.findall(r"\w+\(.*?\)(?=, [A-Z]|$)", case["model"])
+    found = []
+    for kind, made in maps.items():
+        places = [place for place, layer in enumerate(layers) if layer.startswith(kind)]
+        if len(made) == len(places) or (isinstance(scores, str) and len(made) < len(places)):
+            found += [(place, layers[place], map_) for place, map_ in zip(places, made)]
+    return scores, [
+        sorted(found, key=lambda one: one[0]),
+        _about_weights(_weights_of(case["model"], case["seed"]), weights),
+    ]
+
+
+def _about_weights(right: Sequence[Tensor], got: Sequence[Tensor]) -> str:
+    if len(got) != len(right):
+        return f"it has {len(got)} weights and biases; the network has {len(right)}. All of them stay, as they are."
+    if any(a.shape != b.shape for a, b in zip(right, got)):
+        return "its weights have other shapes than the network's. Only strides, rates and paddings change."
+    if any(not torch.equal(a.double(), b.double()) for a, b in zip(right, got)):
+        return "its weights are not those of the network. Only strides, rates and paddings change."
+    return ""
 
 
 def _same_scores_and_maps(expected: Any, got: Any) -> Mismatch | None:
-    """Compare what `_scores_and_maps` returned: the scores, then the maps, where the layers are as many."""
+    """Compare what `_layers_and_weights` returned: the weights, the scores, then the sizes of the maps."""
     mismatch = same_scores(expected, got)
-    if mismatch or not (expected[1] and got[1]):
+    if not (isinstance(got, tuple) and len(got) == 2 and len(got[1]) == 2):
         return mismatch
-    for kind, sizes in expected[1][0].items():
-        made = got[1][0][kind]
-        for number, (right, size) in enumerate(zip(sizes, made), start=1) if len(sizes) == len(made) else ():
-            if right != size:
-                return Mismatch(
-                    f"the numbers are right, the price is not: {kind} number {number} makes a map of "
-                    f"{size[0]} x {size[1]}. With the first strides kept, as the docstring says, it makes "
-                    f"{right[0]} x {right[1]}."
-                )
-    return None
+    right = {place: map_ for place, _layer, map_ in expected[1][0]}
+    (maps, about_weights) = got[1]
+    if about_weights:
+        return Mismatch(about_weights)
+    for place, layer, made in maps if right else ():
+        same_size = right[place].shape == made.shape
+        name = f"model[{place}], {layer},"
+        sizes = [f"{t.shape[-2]} x {t.shape[-1]}" for t in (made, right[place])]
+        if mismatch and not same_value(right[place], made):
+            what = "other numbers" if same_size else f"a map of {sizes[0]} where {sizes[1]} is right"
+            first = f"The first layer that goes wrong is {name} which makes {what}."
+            return replace(mismatch, says=f"{mismatch.says.rstrip('.')}. {first}")
+        if not mismatch and not same_size:
+            return Mismatch(
+                f"the numbers are right, the price is not: {name} makes a map of {sizes[0]}. With the first strides "
+                f"kept, as the docstring says, it makes {sizes[1]}."
+            )
+    return mismatch
 
 
 class _ByPhases(nn.Module):
@@ -642,6 +766,7 @@ class _ByPhases(nn.Module):
     def __init__(self, model: nn.Sequential, output_stride: int) -> None:
         super().__init__()
         self.layers, self.output_stride = [*model], output_stride  # a list: its layers are no modules of this one
+        self.weights = nn.ParameterList(model.parameters())
 
     def forward(self, image: Tensor) -> Tensor:
         return self._from(image, self.layers, 1)
@@ -667,10 +792,13 @@ class _ByPhases(nn.Module):
 
 def _dense_with(
     own: Callable[[int, int], int] = lambda rate, step: rate,
-    then: Callable[[int, int], int] = lambda rate, step: rate * step,
-    padding: Callable[[int, int], int] = lambda padding, rate: padding * rate,
-    spread: tuple[type[nn.Module], ...] = (nn.Conv2d, nn.MaxPool2d),
+    then: Callable[[int, int, nn.Module], int] = lambda rate, step, layer: rate * step,
+    padding: Callable[[int, int, int], int] = lambda padding, rate, lost: padding * rate,
+    touched: tuple[Any, ...] = (nn.Conv2d, nn.MaxPool2d),
+    spread: tuple[Any, ...] = (nn.Conv2d, nn.MaxPool2d),
+    step_of: Callable[[nn.Module], int] | None = None,
     loses: Callable[[int, int], bool] = lambda stride, output_stride: stride >= output_stride,
+    count: Callable[[int, int], int] = lambda stride, step: stride * step,
     once: bool = False,
     rates: bool = True,
 ) -> Callable[[nn.Sequential, int], nn.Sequential]:
@@ -678,33 +806,36 @@ def _dense_with(
 
     Args:
         own: rate so far, a layer's stride -> the rate of a layer that loses this stride.
-        then: the same -> the rate of the layers after it.
-        padding: padding, rate -> the new padding.
+        then: the same, and the layer -> the rate of the layers after it.
+        padding: padding, rate, the stride that the layer loses (1 if none) -> the new padding.
+        touched: layers that are looked at.
         spread: layers that get a rate.
+        step_of: a layer -> the stride that is seen in it.
         loses: stride so far, output stride -> whether a layer loses its stride.
+        count: stride so far, a stride that is kept -> the new stride so far.
         once: only the next layer gets the rate.
         rates: layers get their rates at all.
     """
 
     def convert(model: nn.Sequential, output_stride: int) -> nn.Sequential:
-        dense = copy.deepcopy(model)
+        dense: Any = copy.deepcopy(model)
         stride, rate = 1, 1
         for layer in dense:
-            if not isinstance(layer, nn.Conv2d | nn.MaxPool2d):
+            if not isinstance(layer, touched):
                 continue
-            step = _step(layer)
+            step = (step_of or _step)(layer)
             goes = step > 1 and loses(stride, output_stride)
             used = own(rate, step) if goes else rate
             if isinstance(layer, spread):
                 layer.dilation = (used, used) if rates else (1, 1)
                 if isinstance(layer, nn.Conv2d):
-                    side = padding(int(layer.padding[0]), used)
-                    layer.padding = (side, side)
+                    down, right = (padding(int(side), used, step if goes else 1) for side in layer.padding)
+                    layer.padding = (down, right)
             if goes:
                 layer.stride = (1, 1)
-                rate = then(rate, step)
+                rate = then(rate, step, layer)
             else:
-                stride *= step
+                stride = count(stride, step) if step > 1 else stride
                 rate = 1 if once else rate
         return dense
 
@@ -737,10 +868,30 @@ def _thinned_out(model: nn.Sequential, output_stride: int) -> nn.Sequential:
 
 
 def _padded_to_keep(model: nn.Sequential, output_stride: int) -> nn.Sequential:
-    dense = set_output_stride(model, output_stride)
+    dense: Any = set_output_stride(model, output_stride)
     for layer in dense:
         if isinstance(layer, nn.Conv2d):
-            layer.padding = (layer.dilation[0] * (layer.kernel_size[0] // 2),) * 2
+            down, right = (rate * (kernel // 2) for rate, kernel in zip(layer.dilation, layer.kernel_size))
+            layer.padding = (down, right)
+    return dense
+
+
+def _padded_alike(axis: int) -> Callable[[nn.Sequential, int], nn.Sequential]:
+    def convert(model: nn.Sequential, output_stride: int) -> nn.Sequential:
+        dense: Any = set_output_stride(model, output_stride)
+        for layer in dense:
+            if isinstance(layer, nn.Conv2d):
+                layer.padding = (int(layer.padding[axis]),) * 2
+        return dense
+
+    return convert
+
+
+def _without_biases(model: nn.Sequential, output_stride: int) -> nn.Sequential:
+    dense: Any = set_output_stride(model, output_stride)
+    for layer in dense:
+        if isinstance(layer, nn.Conv2d):
+            layer.bias = None
     return dense
 
 
@@ -760,35 +911,59 @@ SET_OUTPUT_STRIDE = Exercise(
     oracle=_ByPhases,
     cases=_chain_and_image,
     examples=(
-        {
-            "model": "Conv2d(2, 3, 3, 1, 1), ReLU(), MaxPool2d(2), Conv2d(3, 2, 3, 2, 1), ReLU(), "
-            "Conv2d(2, 3, 3, 1, 0), ReLU(), Conv2d(3, 2, 1)",
-            "output_stride": 2,
-            "seed": 1,
-            "image": draw_whole_numbers(RandomDraw(0), (2, 2, 18, 23), 0, 9),
-        },
-        {
-            "model": "Conv2d(1, 2, 3, 2, 1), ReLU(), Conv2d(2, 3, 3, 2, 1), ReLU(), Conv2d(3, 2, 3, 1, 1), ReLU(), "
-            "MaxPool2d(2), Conv2d(2, 3, 3, 1, 1), ReLU(), Conv2d(3, 2, 1)",
-            "output_stride": 1,
-            "seed": 2,
-            "image": draw_whole_numbers(RandomDraw(1), (1, 1, 25, 34), 0, 9),
-        },
+        *(
+            {"model": model, "output_stride": output_stride, "seed": seed, "shape": shape}
+            for seed, (output_stride, shape, model) in enumerate(
+                (
+                    (
+                        1,
+                        (1, 1, 35, 26),
+                        "Conv2d(1, 2, 3, 2, 1), ReLU(), Conv2d(2, 3, [5, 3], 2, [2, 1]), MaxPool2d(2), "
+                        "Conv2d(3, 2, 3, 1, [0, 1])",
+                    ),
+                    (
+                        4,
+                        (1, 1, 21, 30),
+                        "MaxPool2d(2), Conv2d(1, 2, 5, 2, 2), MaxPool2d(2), Conv2d(2, 1, 3, 1, 2), "
+                        "Conv2d(1, 2, 1, 1, 1)",
+                    ),
+                    (
+                        8,
+                        (1, 1, 35, 50),
+                        "MaxPool2d(2), MaxPool2d(2), MaxPool2d(2), ReLU(), Conv2d(1, 2, 3, 2, 1), "
+                        "Conv2d(2, 1, [1, 3], 1, [1, 0])",
+                    ),
+                    (
+                        4,
+                        (2, 1, 34, 49),
+                        "MaxPool2d(2), Conv2d(1, 2, 1, 2), Conv2d(2, 1, 3, 2, 1), MaxPool2d(2), ReLU(), "
+                        "Conv2d(1, 2, 3, 1, 1)",
+                    ),
+                    (
+                        8,
+                        (1, 2, 25, 17),
+                        "Conv2d(2, 2, 3, 2, 1), ReLU(), MaxPool2d(2), MaxPool2d(2), Conv2d(2, 1, 3, 1, 1)",
+                    ),
+                ),
+                start=1,
+            )
+        ),
     ),
     drive=_drive_stride,
+    measure=_layers_and_weights,
     compare=_same_scores_and_maps,
-    runs=14,
+    runs=12,
     misconceptions=(
         Misconception(
             "strides_only",
-            _dense_with(then=lambda rate, step: rate),
+            _dense_with(then=lambda rate, step, layer: rate),
             "You took strides away and left the later layers as they were. Their taps now read neighbours that used "
             "to be further apart.",
             "Strides into rates",
         ),
         Misconception(
             "padding_not_scaled",
-            _dense_with(padding=lambda padding, rate: padding),
+            _dense_with(padding=lambda padding, rate, lost: padding),
             "The rates are right, the padding is not: a kernel that reaches further needs more zeros, or the map "
             "shrinks and every unit moves.",
             "Strides into rates",
@@ -809,15 +984,104 @@ SET_OUTPUT_STRIDE = Exercise(
         ),
         Misconception(
             "rates_added",
-            _dense_with(then=lambda rate, step: rate + step if rate > 1 else step),
+            _dense_with(then=lambda rate, step, layer: rate + step if rate > 1 else step),
             "You added up the strides that were lost. Two of them, one after the other, had moved units apart by their "
             "product.",
             "Strides into rates",
         ),
         Misconception(
             "rate_of_the_last",
-            _dense_with(then=lambda rate, step: step),
+            _dense_with(then=lambda rate, step, layer: step),
             "Your rate counts the last stride that was lost and forgets those before it.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "padding_of_the_loser_kept",
+            _dense_with(padding=lambda padding, rate, lost: padding if lost > 1 else padding * rate),
+            "A layer that loses its stride kept its padding as well. If a stride was lost before it already, it has a "
+            "rate, and its padding goes with that rate.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "padding_by_the_next_rate",
+            _dense_with(padding=lambda padding, rate, lost: padding * rate * lost),
+            "A layer that loses its stride got the padding of those after it. Its own taps lie no further apart for "
+            "that loss.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "padding_of_rows",
+            _padded_alike(0),
+            "You padded columns like rows. A padding is a pair, and its two numbers may differ.",
+            "Exercise: strides into rates (3 points)",
+        ),
+        Misconception(
+            "padding_of_columns",
+            _padded_alike(1),
+            "You padded rows like columns. A padding is a pair, and its two numbers may differ.",
+            "Exercise: strides into rates (3 points)",
+        ),
+        Misconception(
+            "poolings_left_alone",
+            _dense_with(touched=(nn.Conv2d,)),
+            "You looked at convolutions alone. Poolings have a stride too: it counts for the output stride and may go, "
+            "and a pooling gets a rate like a convolution.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "poolings_raise_no_rate",
+            _dense_with(then=lambda rate, step, layer: rate if isinstance(layer, nn.MaxPool2d) else rate * step),
+            "Where a pooling lost its stride, the layers after it have the old rate. Their map is finer all the same.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "convolutions_raise_no_rate",
+            _dense_with(then=lambda rate, step, layer: rate if isinstance(layer, nn.Conv2d) else rate * step),
+            "Where a convolution lost its stride, the layers after it have the old rate. Their map is finer all the "
+            "same.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "strides_of_convolutions_unseen",
+            _dense_with(step_of=lambda layer: _step(layer) if isinstance(layer, nn.MaxPool2d) else 1),
+            "Your convolutions keep their strides, and these do not count. A convolution's stride is the pair (2, 2): "
+            "is it equal to 2?",
+            "Exercise: strides into rates (3 points)",
+        ),
+        Misconception(
+            "returned_unchanged",
+            lambda model, output_stride: copy.deepcopy(model),
+            "Your network is the one that was given: no stride has gone.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "biases_lost",
+            _without_biases,
+            "Your convolutions have lost their biases.",
+            "Exercise: strides into rates (3 points)",
+        ),
+        Misconception(
+            "strides_added",
+            _dense_with(count=lambda stride, step: stride + step),
+            "You added up the strides that are kept. Three strides of 2 make units that lie 2 · 2 · 2 pixels apart.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "stride_of_the_last",
+            _dense_with(count=lambda stride, step: step),
+            "Your stride so far is that of the last layer. The strides before it count as well.",
+            "Strides into rates",
+        ),
+        Misconception(
+            "strides_counted",
+            _dense_with(count=lambda stride, step: stride + 1),
+            "You counted how many strides are kept. How far do they move the units apart?",
+            "Strides into rates",
+        ),
+        Misconception(
+            "one_stride_kept",
+            _dense_with(loses=lambda stride, output_stride: stride > 1 or output_stride == 1),
+            "You keep one stride, whatever the output stride is. An output stride of 4 takes two of them.",
             "Strides into rates",
         ),
         Misconception(
@@ -848,7 +1112,7 @@ SET_OUTPUT_STRIDE = Exercise(
         ),
         Misconception(
             "padding_is_rate",
-            _dense_with(padding=lambda padding, rate: rate),
+            _dense_with(padding=lambda padding, rate, lost: rate),
             "You padded each convolution by its rate. Look at one that had another padding than 1, say a 1x1 "
             "convolution: what becomes of its map?",
             "Strides into rates",
@@ -891,8 +1155,9 @@ SET_OUTPUT_STRIDE = Exercise(
         "if stride < output_stride: stride *= step; otherwise the layer's stride becomes 1 and rate *= step; before "
         "that, dilation = rate and padding * rate",
     ),
-    property="at every (total stride / output stride)-th place stands the strided network's number, and between them "
-    "what it would say if its units lay there; up to the layer where output_stride is reached, maps are as they were.",
+    property="the strides that are left are the first ones, and their product is `output_stride`. Let the model's own "
+    "stride be f times as large: then every f-th unit of the result, down and across, is a number of the model's map. "
+    "The units between are what the model would say if its units lay there.",
 )
 
 
@@ -926,12 +1191,31 @@ def _along(size: int, rate: int) -> int:
     return size + 2 * max(0, size - rate)
 
 
+def _by_torch(height: int, width: int, rate: int) -> Tensor:
+    """Taps on the map at each unit that a layer has if it is padded by 1."""
+    return F.conv2d(torch.ones(1, 1, height, width), torch.ones(1, 1, 3, 3), padding=1, dilation=rate)
+
+
+def _rounded(digits: int) -> Misconception:
+    return Misconception(
+        f"rounded_to_{digits}",
+        lambda height, width, rate: round(valid_fraction(height, width, rate), digits),
+        "Your number is rounded. Return it as it comes out.",
+        "Exercise: how many taps read the map (2 points)",
+    )
+
+
 def _all_inside(height: int, width: int, rate: int) -> float:
     return max(0, height - 2 * rate) * max(0, width - 2 * rate) / (height * width)
 
 
 def _in_the_middle(height: int, width: int, rate: int) -> float:
     rows, columns = (1 + (n // 2 >= rate) + (n - 1 - n // 2 >= rate) for n in (height, width))
+    return rows * columns / 9
+
+
+def _in_a_true_middle(height: int, width: int, rate: int) -> float:
+    rows, columns = (1 + 2 * (n // 2 >= rate) for n in (height, width))
     return rows * columns / 9
 
 
@@ -969,6 +1253,40 @@ VALID_FRACTION = Exercise(
             "Rates beyond the map",
         ),
         Misconception(
+            "no_middle_tap_beyond",
+            _fraction_with(lambda size, rate: max(3 * size - 2 * rate, 0)),
+            "Your count along an axis falls to 0 where the rate is large. One tap never leaves the map: which one?",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "one_read_too_many",
+            _fraction_with(lambda size, rate: size + 2 * max(0, size - rate + 1)),
+            "Your outer taps read one unit too many. With N units in a row and rate r: at which units does the tap to "
+            "the right read the map?",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "square_of_the_width",
+            lambda height, width, rate: valid_fraction(width, width, rate),
+            "You counted columns for both axes. Rows and columns leave the map at different rates.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "padding_of_one",
+            lambda height, width, rate: _by_torch(height, width, rate).sum().item() / (9 * height * width),
+            "You let PyTorch count, with a padding of 1. The layer that is meant is padded by its rate and keeps the "
+            "map's size.",
+            "Exercise: how many taps read the map (2 points)",
+        ),
+        Misconception(
+            "mean_with_padding_of_one",
+            lambda height, width, rate: _by_torch(height, width, rate).mean().item() / 9,
+            "You let PyTorch count, with a padding of 1, on a map that shrinks. The layer that is meant is padded by "
+            "its rate and keeps the map's size.",
+            "Exercise: how many taps read the map (2 points)",
+        ),
+        *map(_rounded, (2, 3, 4)),
+        Misconception(
             "square_assumed",
             lambda height, width, rate: valid_fraction(height, height, rate),
             "You counted as if the map were square. Rows and columns leave it at different rates.",
@@ -978,6 +1296,13 @@ VALID_FRACTION = Exercise(
             "middle_unit_only",
             _in_the_middle,
             "You looked at the unit in the middle. Those near a border lose taps earlier; the share is over all units.",
+            "Rates beyond the map",
+        ),
+        Misconception(
+            "middle_unit_with_both_sides_alike",
+            _in_a_true_middle,
+            "You looked at the middle of the map alone, with as many units on both sides. Units near a border lose "
+            "taps earlier; the share is over all units.",
             "Rates beyond the map",
         ),
         Misconception(
@@ -1060,9 +1385,9 @@ def _map_and_branches(draw: Draw) -> Case:
     channels, width = draw.integer(2, 3), draw.integer(1, 2)
     height, columns = draw.integer(3, 6), draw.integer(4, 8)
     columns += columns == height
-    rates = [draw.choice((1, 2, 3, 5)) for _ in range(draw.integer(1, 3))]
+    rates = [draw.choice((1, 2, 3, 5)) for _ in range(draw.integer(1, 4))]
     return {
-        "x": draw_whole_numbers(draw, (draw.integer(1, 3), channels, height, columns), -4, 9),
+        "x": draw_whole_numbers(draw, (draw.integer(1, 3), channels, height, columns), -6, 6),
         "point": draw_tensor(draw, (width, channels, 1, 1), -3, 3),
         "atrous": [draw_whole_numbers(draw, (width, channels, 3, 3), -3, 3) for _ in rates],
         "rates": rates,
@@ -1082,11 +1407,10 @@ def _aspp_with(
     pool: Callable[[Tensor], Tensor] = lambda x: x.mean((2, 3), keepdim=True),
     rate: Callable[[int, int], int] = lambda rate, number: rate,
     join: Callable[[list[Tensor]], Tensor] = lambda parts: torch.cat(parts, 1),
-    relu: Callable[[Tensor, bool], Tensor] = lambda part, is_image: part.relu(),
+    relu: str = "point rates image",
     order: Callable[[list[Tensor]], list[Tensor]] = lambda parts: parts,
-    chained: bool = False,
 ) -> Callable[..., Tensor]:
-    """A pyramid with a mistake in it: pooling, rates, how the branches are joined, the ReLU, their order, a chain."""
+    """A pyramid with a mistake in it: pooling, rates, how the branches are joined, which have a ReLU, their order."""
 
     def wrong(x: Tensor, point: Tensor, atrous: Sequence[Tensor], rates: Sequence[int], image: Tensor) -> Tensor:
         parts = [F.conv2d(x, point)]
@@ -1094,10 +1418,22 @@ def _aspp_with(
             used = rate(given, number)
             parts.append(F.conv2d(x, weight, padding=used, dilation=used))
         parts.append(F.conv2d(pool(x), image).expand(-1, -1, *x.shape[2:]))
-        last = len(parts) - 1
-        return join(order([relu(part, number == last) for number, part in enumerate(parts)]))
+        kinds = ["point", *["rates"] * len(rates), "image"]
+        return join(order([part.relu() if kind in relu else part for kind, part in zip(kinds, parts)]))
 
     return wrong
+
+
+def _without_relu(name: str, left: str, says: str) -> Misconception:
+    return Misconception(name, _aspp_with(relu=left), says, "Exercise: a pyramid of rates (3 points)")
+
+
+def _in_order(name: str, order: Callable[[list[Tensor]], list[Tensor]], says: str) -> Misconception:
+    return Misconception(name, _aspp_with(order=order), says, "Exercise: a pyramid of rates (3 points)")
+
+
+def _pooled_by(name: str, pool: Callable[[Tensor], Tensor], says: str) -> Misconception:
+    return Misconception(name, _aspp_with(pool=pool), says, "ASPP: several rates side by side")
 
 
 def _relu_then_mean(x: Tensor, point: Tensor, atrous: Sequence[Tensor], rates: Sequence[int], image: Tensor) -> Tensor:
@@ -1112,6 +1448,19 @@ def _padded_by_one(x: Tensor, point: Tensor, atrous: Sequence[Tensor], rates: Se
     return torch.cat([part.relu() for part in parts], 1)
 
 
+def _same_branches(expected: Any, got: Any) -> Mismatch | None:
+    """Compare as `agree` does, and tell a bias: each channel is off by a number of its own, the same everywhere."""
+    mismatch = agree(expected, got)
+    if mismatch is None or mismatch.where is None:
+        return mismatch
+    off = (got - expected).movedim(1, 0).flatten(1)
+    kept = ((got > 0) & (expected > 0)).movedim(1, 0).flatten(1)  # elsewhere the ReLU hides it
+    parts = [row[here] for row, here in zip(off, kept) if int(here.sum()) > 1]
+    if len(parts) > 1 and all(torch.allclose(part, part[:1], atol=1e-3) and abs(part[0]) > 1e-4 for part in parts):
+        return replace(mismatch, says=f"{mismatch.says} Each channel is off by one number: is there a bias?")
+    return mismatch
+
+
 ASPP = Exercise(
     name="aspp",
     lesson=STEM,
@@ -1122,7 +1471,18 @@ ASPP = Exercise(
     reference=aspp,
     oracle=_aspp_by_hand,
     cases=_map_and_branches,
-    runs=16,
+    examples=tuple(
+        {
+            "x": torch.arange(1.0, n * channels * 20 + 1).reshape(n, channels, 4, 5) ** 2 % 17 - 10,
+            "point": torch.arange(1.0, channels + 1).reshape(1, channels, 1, 1) - 3,
+            "atrous": [(torch.arange(1.0, 9 * channels + 1) * r).reshape(1, channels, 3, 3) % 5 - 2 for r in rates],
+            "rates": rates,
+            "image": torch.tensor([1.0, -2.0, -3.0])[:channels].reshape(1, channels, 1, 1),
+        }
+        for n, channels, rates in ((1, 2, [1, 2, 3, 2]), (2, 3, [3, 1]))
+    ),
+    compare=_same_branches,
+    runs=14,
     misconceptions=(
         Misconception(
             "branches_added",
@@ -1167,17 +1527,51 @@ ASPP = Exercise(
             "You took the largest value of each channel. Image pooling takes the mean.",
             "ASPP: several rates side by side",
         ),
-        Misconception(
-            "no_relu",
-            _aspp_with(relu=lambda part, is_image: part),
-            "The ReLU is missing: there are negative numbers in your answer.",
-            "Exercise: a pyramid of rates (3 points)",
+        _pooled_by(
+            "no_mean",
+            lambda x: x,
+            "Your image branch is a second 1x1 branch: the mean over rows and columns is missing.",
         ),
-        Misconception(
-            "no_relu_on_the_image",
-            _aspp_with(relu=lambda part, is_image: part if is_image else part.relu()),
-            "The image branch has no ReLU. Each branch ends with one.",
-            "Exercise: a pyramid of rates (3 points)",
+        _pooled_by(
+            "mean_over_rows",
+            lambda x: x.mean(2, keepdim=True),
+            "You took the mean over the rows alone; each column has its own. It goes over rows and columns.",
+        ),
+        _pooled_by(
+            "mean_over_columns",
+            lambda x: x.mean(3, keepdim=True),
+            "You took the mean over the columns alone; each row has its own. It goes over rows and columns.",
+        ),
+        _pooled_by(
+            "sum_for_mean",
+            lambda x: x.sum((2, 3), keepdim=True),
+            "You took the sum of each channel. Image pooling takes the mean.",
+        ),
+        _pooled_by(
+            "relu_on_the_mean",
+            lambda x: x.mean((2, 3), keepdim=True).relu(),
+            "You cut the mean off below zero before its 1x1 convolution. A mean may be negative; the ReLU ends the "
+            "branch.",
+        ),
+        _pooled_by(
+            "size_of_the_mean",
+            lambda x: x.mean((2, 3), keepdim=True).abs(),
+            "You dropped the sign of the mean. A mean may be negative; the ReLU ends the branch.",
+        ),
+        _without_relu("no_relu", "", "The ReLU is missing: there are negative numbers in your answer."),
+        _without_relu(
+            "no_relu_on_the_image", "point rates", "The image branch has no ReLU. Each branch ends with one."
+        ),
+        _without_relu("no_relu_on_the_point", "rates image", "The 1x1 branch has no ReLU. Each branch ends with one."),
+        _without_relu(
+            "no_relu_on_the_rates", "point image", "The 3x3 branches have no ReLU. Each branch ends with one."
+        ),
+        _without_relu(
+            "relu_on_the_rates_only", "rates", "Only the 3x3 branches have a ReLU. Each branch ends with one."
+        ),
+        _without_relu("relu_on_the_point_only", "point", "Only the 1x1 branch has a ReLU. Each branch ends with one."),
+        _without_relu(
+            "relu_on_the_image_only", "image", "Only the image branch has a ReLU. Each branch ends with one."
         ),
         Misconception(
             "relu_before_the_mean",
@@ -1200,10 +1594,47 @@ ASPP = Exercise(
             "concatenated. What padding keeps the size?",
             "What it spans",
         ),
-        Misconception(
+        _in_order(
             "image_first",
-            _aspp_with(order=lambda parts: [parts[-1], *parts[:-1]]),
+            lambda parts: [parts[-1], *parts[:-1]],
             "The branches are right, their order is not: the image comes last.",
+        ),
+        _in_order(
+            "image_second",
+            lambda parts: [parts[0], parts[-1], *parts[1:-1]],
+            "The branches are right, their order is not: the image comes last, after the 3x3 ones.",
+        ),
+        _in_order(
+            "point_after_the_rates",
+            lambda parts: [*parts[1:-1], parts[0], parts[-1]],
+            "The branches are right, their order is not: the 1x1 one comes first.",
+        ),
+        _in_order(
+            "point_last",
+            lambda parts: [*parts[1:], parts[0]],
+            "The branches are right, their order is not: the 1x1 one comes first, the image last.",
+        ),
+        _in_order(
+            "branches_reversed",
+            lambda parts: parts[::-1],
+            "The branches are right, their order is reversed: the 1x1 one comes first, the image last.",
+        ),
+        _in_order(
+            "rates_backwards",
+            lambda parts: [parts[0], *parts[-2:0:-1], parts[-1]],
+            "The branches are right, but the 3x3 ones stand in reverse. Keep the order in which they are given.",
+        ),
+        Misconception(
+            "rates_reversed",
+            lambda x, point, atrous, rates, image: aspp(x, point, atrous, rates[::-1], image),
+            "Your rates are assigned in reverse: the first weight has the last rate. Which rate belongs to which "
+            "weight?",
+            "Exercise: a pyramid of rates (3 points)",
+        ),
+        Misconception(
+            "three_rates_assumed",
+            lambda x, point, atrous, rates, image: aspp(x, point, atrous[:3], rates[:3], image),
+            "You stop after three 3x3 branches. There may be more: as many as there are rates.",
             "Exercise: a pyramid of rates (3 points)",
         ),
         Misconception(
@@ -1260,7 +1691,7 @@ QUIZ = (
                 "Each adds twice its rate to the field below: 3, 3 + 4, 7 + 8.",
                 right=True,
             ),
-            Option("Side by side, as in ASPP.", "Side by side they see the largest of 3, 5 and 9 together."),
+            Option("Side by side, as in ASPP.", "Side by side they see what the largest of them sees: 9."),
         ),
     ),
     Question(
@@ -1289,8 +1720,10 @@ QUIZ = (
             ),
             Option("The weights must be trained anew.", "They are the same; the numbers between are what they give."),
             Option(
-                "Between them stands what the network says of the image moved on, where no field reaches the border.",
-                "Moved by 8 pixels; near a border the moved image has other zeros around it.",
+                "Between them stands what the network says of the image with its first rows cut off, where no field "
+                "reaches that border.",
+                "Cut off by 8, 16 or 24 rows: three units lie between two of the coarse map. Where a field reaches the "
+                "cut there are other zeros around. It is 212 pixels long, so these are the first three rows of units.",
                 right=True,
             ),
             Option(

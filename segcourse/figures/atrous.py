@@ -100,26 +100,33 @@ def _box(axes: Axes, x: float, y: float, words: str, fill: str) -> None:
 
 
 def counts_figure(named: Mapping[str, Tensor]) -> Figure:
-    """Draw how often each input reaches the unit in the middle, as a share of the most; what it never reads is hatched.
+    """Draw on how many paths each input reaches the unit in the middle; what it never reads is hatched.
 
     Args:
-        named: title -> (field, field) counts, as `atrous.path_counts` gives them.
+        named: title -> (field, field) counts, as `atrous.path_counts` gives them; one scale of colours for all.
     """
+    from matplotlib.colors import LogNorm
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
     figure = Figure(figsize=(8.6, 2.9))
-    for axes, (title, counts) in zip(figure.subplots(1, len(named), squeeze=False)[0], named.items()):
+    most = max(int(counts.max()) for counts in named.values())
+    panels = figure.subplots(1, len(named), squeeze=False)[0]
+    for axes, (title, counts) in zip(panels, named.items()):
         side = len(counts)
         axes.add_patch(
             Rectangle((-0.5, -0.5), side, side, facecolor="white", edgecolor=LINE, hatch="////", linewidth=0, zorder=0)
         )
-        shares = np.ma.masked_equal((counts / counts.max()).numpy(), 0)
-        axes.imshow(shares, cmap="viridis", vmin=0, vmax=1, zorder=1)
+        paths = np.ma.masked_equal(counts.numpy(), 0)
+        image = axes.imshow(paths, cmap="viridis", norm=LogNorm(1, most), zorder=1)
         read = int((counts > 0).sum())
         axes.set(xticks=[], yticks=[], title=f"{title}\n{side}×{side}")
         axes.set_xlabel(f"{read} of {side**2} read\n{read / side**2:.0%}")
         axes.spines[:].set(visible=True, color=LINE)
+    bar = figure.colorbar(image, ax=panels, label="paths", fraction=0.03, shrink=0.7)
+    ticks = sorted({*(tick for tick in (1, 2, 5, 10, 20, 50, 100) if tick < 0.8 * most), most})
+    bar.set_ticks(ticks, labels=[str(tick) for tick in ticks])
+    bar.minorticks_off()
     return figure
 
 
@@ -127,13 +134,14 @@ def counts_figure(named: Mapping[str, Tensor]) -> Figure:
 
 
 def strides_figure(maps: Mapping[str, Tensor], finest: Tensor) -> Figure:
-    """Draw one channel of maps of several output strides; rings in the finest one mark the coarsest map's units.
+    """Draw one channel of maps of several output strides; outlines in the finest one mark the coarsest map's units.
 
     Args:
         maps: title -> (h, w), the coarsest first.
         finest: (h, w), the last of them: `maps`' values are looked at on its scale of colours.
     """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
     low, high = float(finest.min()), float(finest.max())
     coarsest = next(iter(maps.values()))
@@ -144,12 +152,10 @@ def strides_figure(maps: Mapping[str, Tensor], finest: Tensor) -> Figure:
         axes.set(xticks=[], yticks=[], title=f"{title}: {values.shape[0]}×{values.shape[1]}")
         axes.spines[:].set_visible(False)
         if values is finest:
-            rows, columns = np.indices(coarsest.shape)
-            for edge, size in (("black", 9.0), ("white", 6.5)):
-                axes.plot(
-                    factor * columns.ravel(), factor * rows.ravel(), "o", markersize=size, markerfacecolor="none",
-                    markeredgecolor=edge,
-                )  # fmt: skip
+            for row, column in np.ndindex(*coarsest.shape):
+                for edge, half in (("black", 0.44), ("white", 0.32)):
+                    corner = (factor * column - half, factor * row - half)
+                    axes.add_patch(Rectangle(corner, 2 * half, 2 * half, fill=False, edgecolor=edge, linewidth=0.9))
     return figure
 
 
@@ -178,49 +184,50 @@ def fractions_figure(sizes: Mapping[str, tuple[int, int]], most: int) -> Figure:
     return figure
 
 
-MARGIN = 24
-"""Units of padding that the widget shows around the map: the largest rate."""
+LARGEST_RATE = 24
+"""That the widget shows."""
+ROOM = (480, 640)
+"""Pixels that the widget's picture has, down and across."""
 INSIDE, OUTSIDE, FRAME = ((0, 114, 178), (213, 94, 0), (90, 90, 90))
 """Colours of taps on the map (blue), taps in the padding (vermilion), and the grid of the map."""
 
 
-def taps_picture(size: tuple[int, int], rate: int, row: int, column: int, width: int = 640) -> bytes:
+def taps_picture(size: tuple[int, int], rate: int, row: int, column: int) -> bytes:
     """Paint a map, as bright as its units have taps inside, and the nine taps of one unit of a 3x3 atrous layer.
 
     Taps on the map are blue squares, the middle one, which is the unit, with a white dot; taps in the padding are
-    vermilion ones with a cross through them.
+    vermilion ones with a cross through them. The padding is grey and as wide as the rate.
 
     Args:
         size: height and width of the map.
-        rate: of the layer, at most MARGIN.
+        rate: of the layer, at most LARGEST_RATE.
         row, column: of the unit, on the map.
-        width: pixels that the picture should have across; it has a few less, whole ones for each unit.
 
     Returns:
-        A PNG.
+        A PNG of ROOM pixels: map and padding in the middle, as large as whole pixels for each unit allow.
 
     Raises:
         ValueError: the rate is too large to be shown, or the unit is not on the map.
     """
     height, columns = size
-    if not 1 <= rate <= MARGIN:
-        raise ValueError(f"rate={rate}: expected 1 to {MARGIN}")
+    if not 1 <= rate <= LARGEST_RATE:
+        raise ValueError(f"rate={rate}: expected 1 to {LARGEST_RATE}")
     if not (0 <= row < height and 0 <= column < columns):
         raise ValueError(f"unit ({row}, {column}) is not on a map of {height}x{columns}")
-    scale = max(5, width // (columns + 2 * MARGIN))
+    scale = min(room // (n + 2 * rate) for room, n in zip(ROOM, size))
     shade = (150 + 105 * valid_taps(size, rate).numpy() / 9).astype(np.uint8)
-    cells = np.full((height + 2 * MARGIN, columns + 2 * MARGIN, 3), 222, np.uint8)
-    cells[MARGIN : MARGIN + height, MARGIN : MARGIN + columns] = shade[:, :, None]
+    cells = np.full((height + 2 * rate, columns + 2 * rate, 3), 222, np.uint8)
+    cells[rate : rate + height, rate : rate + columns] = shade[:, :, None]
     canvas = cells.repeat(scale, 0).repeat(scale, 1)
     inside = np.zeros(cells.shape[:2], bool)
-    inside[MARGIN : MARGIN + height, MARGIN : MARGIN + columns] = True
+    inside[rate : rate + height, rate : rate + columns] = True
     lines = inside.repeat(scale, 0).repeat(scale, 1)
     lines[np.arange(lines.shape[0]) % scale != 0] &= (np.arange(lines.shape[1]) % scale == 0)[None]
     canvas[lines] = FRAME
     for down in (-rate, 0, rate):
         for right in (-rate, 0, rate):
             hit = 0 <= row + down < height and 0 <= column + right < columns
-            top, left = (MARGIN + row + down) * scale, (MARGIN + column + right) * scale
+            top, left = (rate + row + down) * scale, (rate + column + right) * scale
             tile = canvas[top : top + scale, left : left + scale]
             tile[:] = INSIDE if hit else OUTSIDE
             if not hit:  # told by form, not by colour alone
@@ -228,7 +235,10 @@ def taps_picture(size: tuple[int, int], rate: int, row: int, column: int, width:
                 tile[steps, steps] = tile[steps, scale - 1 - steps] = 255
             elif down == right == 0:
                 tile[scale // 3 : scale - scale // 3, scale // 3 : scale - scale // 3] = 255
-    return array_png(canvas)
+    picture = np.full((*ROOM, 3), 255, np.uint8)
+    top, left = ((room - length) // 2 for room, length in zip(ROOM, canvas.shape))
+    picture[top : top + canvas.shape[0], left : left + canvas.shape[1]] = canvas
+    return array_png(picture)
 
 
 def describe_taps(size: tuple[int, int], rate: int, row: int, column: int) -> str:
@@ -250,7 +260,7 @@ def sliding_rates() -> Any:
 
     height, width = SIZES[0]
     size = w.ToggleButtons(options=[(f"{h} x {c}", (h, c)) for h, c in SIZES], value=SIZES[0])
-    rate = w.IntSlider(value=6, min=1, max=MARGIN, description="rate")
+    rate = w.IntSlider(value=6, min=1, max=LARGEST_RATE, description="rate")
     row = w.IntSlider(value=height // 2, min=0, max=height - 1, description="row")
     column = w.IntSlider(value=width // 2, min=0, max=width - 1, description="column")
 

@@ -12,6 +12,7 @@ from contract import Contract, judged
 from torch import nn
 
 from segcourse import exercises
+from segcourse.atrous import spread_kernel
 
 EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("07_atrous").exercises}
 
@@ -80,7 +81,7 @@ def stride_with_new_layers(model, output_stride):
         else:
             new = nn.Conv2d(
                 layer.in_channels, layer.out_channels, layer.kernel_size, keep,
-                padding=layer.padding[0] * rate, dilation=rate,
+                padding=tuple(rate * side for side in layer.padding), dilation=rate,
             )  # fmt: skip
             new.load_state_dict(layer.state_dict())
             result.append(new)
@@ -144,6 +145,14 @@ def span_of_three_taps(kernel, rate):
 
 def holes_at_rate_two(x, conv, kernel, rate):
     return holes_by_stacking(x, conv, kernel, 2)
+
+
+def holes_at_some_rates(rates):
+    return lambda x, conv, kernel, rate: holes_by_stacking(x, conv, kernel, rate if rate in rates else 2)
+
+
+def holes_of_some_kernels(kernels):
+    return lambda x, conv, kernel, rate: holes_by_stacking(x, conv, kernel, rate) if kernel in kernels else x
 
 
 def holes_for_the_first_image(x, conv, kernel, rate):
@@ -228,6 +237,14 @@ def stride_with_padding_of_the_rate(model, output_stride):
     return dense
 
 
+def stride_with_padding_by_name(model, output_stride):
+    dense = stride_with_new_layers(model, output_stride)
+    for layer in dense:
+        if isinstance(layer, nn.Conv2d):
+            layer.padding = tuple(d * (k - 1) // 2 for d, k in zip(layer.dilation, layer.kernel_size))
+    return dense
+
+
 def stride_with_padded_poolings(model, output_stride):
     dense = nn.Sequential()
     for layer in stride_with_new_layers(model, output_stride):
@@ -237,12 +254,80 @@ def stride_with_padded_poolings(model, output_stride):
     return dense
 
 
-def stride_without_biases(model, output_stride):
+def stride_with_fresh_weights(model, output_stride):
     dense = stride_with_new_layers(model, output_stride)
     for layer in dense:
         if isinstance(layer, nn.Conv2d):
-            layer.bias = None
+            layer.reset_parameters()
     return dense
+
+
+def stride_with_spread_kernels(model, output_stride):
+    """The same numbers by plain convolutions with zeros in their kernels."""
+    dense = stride_with_new_layers(model, output_stride)
+    for layer in dense:
+        if isinstance(layer, nn.Conv2d) and layer.dilation != (1, 1):
+            layer.weight = nn.Parameter(spread_kernel(layer.weight.detach(), layer.dilation[0]))
+            layer.dilation = (1, 1)
+    return dense
+
+
+def stride_with_rescaled_layers(model, output_stride):
+    """The same numbers: twice as large after the first convolution, half of that in the second."""
+    dense = stride_with_new_layers(model, output_stride)
+    first, second, *_ = [layer for layer in dense if isinstance(layer, nn.Conv2d)]
+    with torch.no_grad():
+        for weight, factor in ((first.weight, 2), (first.bias, 2), (second.weight, 0.5)):
+            weight *= factor
+    return dense
+
+
+def stride_with_one_padding_for_all(model, output_stride):
+    dense = stride_with_new_layers(model, output_stride)
+    rate = 1
+    for layer in dense:
+        if isinstance(layer, nn.Conv2d):
+            rate = layer.dilation[0]
+            layer.padding = (rate, rate) if max(layer.padding) else 0
+    return dense
+
+
+def stride_that_refuses_its_own(model, output_stride):
+    if output_stride >= math.prod(int(np.max(getattr(layer, "stride", 1))) for layer in model):
+        raise ValueError("nothing to do")
+    return stride_with_new_layers(model, output_stride)
+
+
+def stride_keeping(keeps):
+    """Keeps as many strides as a rule says: output stride -> strides that stay, from the first on."""
+
+    def convert(model, output_stride):
+        steps = [layer.stride for layer in model if hasattr(layer, "stride")]
+        steps = [step if isinstance(step, int) else step[0] for step in steps]
+        kept = [step for step in steps if step > 1][: keeps(output_stride)]
+        return stride_with_new_layers(model, math.prod(kept))
+
+    return convert
+
+
+def stride_so_far(count):
+    """Another rule for the stride so far, which runs over all layers, those of stride 1 as well."""
+
+    def convert(model, output_stride):
+        dense, stride, rate = copy.deepcopy(model), 1, 1
+        for layer in dense:
+            if isinstance(layer, nn.Conv2d):
+                layer.padding = tuple(rate * side for side in layer.padding)
+            if hasattr(layer, "stride"):
+                step = layer.stride if isinstance(layer.stride, int) else layer.stride[0]
+                layer.dilation = (rate, rate)
+                if stride < output_stride:
+                    stride = count(stride, step)
+                else:
+                    layer.stride, rate = (1, 1), rate * step
+        return dense
+
+    return convert
 
 
 def fraction_in_whole_numbers(height, width, rate):
@@ -255,6 +340,32 @@ def fraction_of_maps_larger_than_the_rate(height, width, rate):
 
 def aspp_of_three_rates(x, point, atrous, rates, image):
     return aspp_written_out(x, point, atrous[:3], [1, 2, 3][: len(rates)], image)
+
+
+def aspp_of_the_first_three_rates(x, point, atrous, rates, image):
+    return aspp_written_out(x, point, atrous[:3], rates[:3], image)
+
+
+def aspp_with_a_changed_mean(change):
+    def wrong(x, point, atrous, rates, image):
+        whole = aspp_written_out(x, point, atrous, rates, image)
+        pooled = F.conv2d(change(x.mean((2, 3), keepdim=True)), image).relu()
+        whole[:, -len(image) :] = pooled
+        return whole
+
+    return wrong
+
+
+def aspp_with_biases(x, point, atrous, rates, image):
+    def conv(x, weight, rate):
+        layer = nn.Conv2d(*weight.shape[1::-1], weight.shape[2:], padding="same", dilation=rate)
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            return layer(x).relu()
+
+    means = x.mean((2, 3), keepdim=True)
+    parts = [conv(x, point, 1), *(conv(x, w, r) for w, r in zip(atrous, rates))]
+    return torch.cat([*parts, conv(means, image, 1).expand(-1, -1, *x.shape[2:])], 1)
 
 
 def aspp_of_two_branches(x, point, atrous, rates, image):
@@ -275,17 +386,66 @@ def aspp_with_mean_of_features(x, point, atrous, rates, image):
     return whole
 
 
+def fraction_rounded_finely(height, width, rate):
+    return round(fraction_by_counting(height, width, rate), 5)
+
+
+def read_of_the_square(kernel, rates):
+    field, read = read_by_paths(kernel, rates)
+    return field, read**2
+
+
 @pytest.mark.parametrize(
     ("answer", "mistake"),
     [
         (stride_taken_from_the_front, "first_strides"),
         (stride_with_a_slice_at_the_end, "thinned_out"),
-        (stride_with_padding_of_the_rate, "padding_keeps_size"),
+        (stride_with_padding_by_name, "padding_keeps_size"),
     ],
 )
-def test_right_numbers_at_another_price_are_named(answer, mistake) -> None:
+def test_other_ways_to_a_mistake_are_named(answer, mistake) -> None:
     verdict = judged(EXERCISES["set_output_stride"], answer, 5)
     assert verdict.misconception.id == mistake
+
+
+def test_the_first_layer_that_goes_wrong_is_said() -> None:
+    exercise = EXERCISES["set_output_stride"]
+    case = exercise.examples[0]
+
+    def says(padding, dilation):
+        def mistaken(model, output_stride):
+            dense = stride_with_new_layers(model, output_stride)
+            dense[2].padding, dense[2].dilation = padding, dilation
+            return dense
+
+        expected, got = (
+            exercise.measure(case, exercise.drive(answer, case)) for answer in (exercise.reference, mistaken)
+        )
+        return exercise.compare(expected, got).says
+
+    layer = "The first layer that goes wrong is model[2], Conv2d(2, 3, [5, 3], 2, [2, 1]), which makes"
+    assert f"{layer} a map of 35 x 24 where 35 x 26 is right." in says((4, 1), (2, 2))
+    assert f"{layer} other numbers." in says((2, 1), (1, 1))
+    assert "cannot be run" in says((0, 0), (5, 2))
+    assert f"{layer} a map of " in says((0, 0), (5, 2))
+
+
+def test_a_bias_is_said() -> None:
+    for seed in range(5):
+        verdict = judged(EXERCISES["aspp"], aspp_with_biases, seed)
+        assert "is there a bias?" in verdict.failure.mismatch.says
+
+
+def test_what_drivers_return_is_plain_data() -> None:
+    def plain(value):
+        if isinstance(value, (list, tuple)):
+            return all(map(plain, value))
+        if isinstance(value, dict):
+            return all(map(plain, value)) and all(map(plain, value.values()))
+        return isinstance(value, (int, float, str, torch.Tensor))
+
+    for exercise in EXERCISES.values():
+        assert all(plain(exercise.drive(exercise.reference, case)) for case in exercise.draw_cases(0))
 
 
 def test_the_map_that_costs_too_much_is_said() -> None:
@@ -312,11 +472,17 @@ class TestContract(Contract):
         "effective_kernel": (span_of_three_taps,),
         "by_holes": (
             holes_at_rate_two,
+            holes_at_some_rates((2, 3)),
+            holes_at_some_rates((2, 3, 4, 5)),
+            holes_at_some_rates((1, 2, 3, 4)),
+            holes_at_some_rates((1, 2, 3, 5)),
+            holes_of_some_kernels((2, 3, 4)),
+            holes_of_some_kernels((1, 2, 3)),
             holes_for_the_first_image,
             holes_on_square_maps,
             holes_with_the_maps_channels,
         ),
-        "field_and_read": (read_of_three_taps, read_all_if_there_is_a_one, read_all_if_rates_grow),
+        "field_and_read": (read_of_three_taps, read_all_if_there_is_a_one, read_all_if_rates_grow, read_of_the_square),
         "set_output_stride": (
             (stride_in_place, "it changed the network"),
             (stride_taken_from_the_front, "the price is not"),
@@ -325,11 +491,29 @@ class TestContract(Contract):
             stride_of_one_loss,
             stride_with_padding_of_the_rate,
             stride_with_padded_poolings,
-            stride_without_biases,
+            (stride_with_fresh_weights, "its weights are not those of the network"),
+            (stride_with_spread_kernels, "its weights have other shapes"),
+            (stride_with_rescaled_layers, "its weights are not those of the network"),
+            stride_with_one_padding_for_all,
+            stride_that_refuses_its_own,
+            stride_keeping(lambda output_stride: output_stride // 2),
+            stride_keeping(lambda output_stride: output_stride - 1),
+            stride_keeping(lambda output_stride: int(output_stride > 1)),
+            stride_so_far(lambda stride, step: stride + step),
+            stride_so_far(lambda stride, step: step),
+            stride_so_far(lambda stride, step: stride + 1),
         ),
-        "valid_fraction": (fraction_in_whole_numbers, fraction_of_maps_larger_than_the_rate),
+        "valid_fraction": (
+            fraction_in_whole_numbers,
+            fraction_of_maps_larger_than_the_rate,
+            fraction_rounded_finely,
+        ),
         "aspp": (
             aspp_of_three_rates,
+            aspp_of_the_first_three_rates,
+            aspp_with_a_changed_mean(torch.relu),
+            aspp_with_a_changed_mean(torch.abs),
+            (aspp_with_biases, "is there a bias?"),
             aspp_of_two_branches,
             aspp_of_the_first_image,
             aspp_with_mean_of_features,
