@@ -12,8 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from segcourse import exercises
+from segcourse.grading.answers import starters_of
 from segcourse.grading.intake import Submission, collect
-from segcourse.grading.reading import UnreadableError
+from segcourse.grading.reading import UnreadableError, read_notebook
 from segcourse.grading.results import Record, Records
 from segcourse.grading.sandbox import MIB, Isolation, Limits, strongest
 from segcourse.home import short, write_atomically
@@ -54,8 +56,12 @@ def run(order: Order) -> int:
         GradingError: if the order cannot be carried out; nothing has been run then.
         OSError: if the results cannot be written.
     """
+    if order.jobs < 1 or not 0 < order.seconds < float("inf"):
+        raise GradingError("--jobs is a whole number from 1 on, --time a number of seconds above 0.")
     isolation = choose_isolation(order.sandbox, order.trust)
-    submissions = collect(order.folder, order.lesson)
+    names = [exercise.name for exercise in exercises.lesson(order.lesson).exercises]
+    starters = starters_of(read_notebook(order.released.read_bytes()).cells, names)
+    submissions = collect(order.folder, order.lesson, names, starters)
     if not submissions:
         raise GradingError(f"there is no notebook in {short(order.folder)}.")
     order.out.mkdir(parents=True, exist_ok=True)
