@@ -1,0 +1,230 @@
+"""`segcourse grade` from a folder to marks: every submission has a result; jobs, shards and resuming change no mark."""
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grading.handed_in import EXERCISES, LESSON, POINTS, notebook, right
+
+from segcourse import cli
+from segcourse.grading import command
+from segcourse.grading.results import Record, Records
+from segcourse.grading.sandbox import Isolation, strongest
+
+ROOT = Path(__file__).resolve().parents[2]
+SLIPS = {"compound_kernel": "adds_kernels", "input_size": "walks_forwards", "pixels_seen": "forgets_dilation"}
+SOLVED = notebook(right())
+SUBMISSIONS = {
+    "loop.ipynb": notebook(right() | {"compound_stride": "while True:\n    pass"}),
+    "right.ipynb": SOLVED,
+    "starter.ipynb": notebook({}),
+    "truncated.ipynb": SOLVED[: len(SOLVED) // 2],
+    "words/essay.txt": b"I could not open the notebook.",
+    "wrong.ipynb": notebook(right() | SLIPS),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def can_be_graded_here() -> None:
+    if not strongest().hides_files:
+        pytest.skip("this machine offers no isolation that hides its files, so nothing is graded here")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def in_the_checkout():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        yield
+
+
+class Class:
+    """A class's folder: what was handed in, a secret, and results beside them."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        self.folder, self.handed_in, self.secret = folder, folder / "handed in", folder / "secret"
+        for name in names:
+            path = self.handed_in / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(SUBMISSIONS[name])
+        self.secret.write_text("the secret of this class")
+
+    def grade(self, out: str, *more: str) -> int:
+        order = ["grade", "01", str(self.handed_in), "--out", str(self.folder / out), "--seed-file", str(self.secret)]
+        return cli.main([*order, "--time", "2", *more])
+
+    def records(self, out: str) -> list[Record]:
+        return Records(self.folder / out).history()
+
+    def marks(self, out: str) -> dict[str, dict[str, Any]]:
+        """By student; that there is one record of each is part of it."""
+        records = self.records(out)
+        assert len({record.student for record in records}) == len(records)
+        return {record.student: record.marks for record in records}
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory) -> Class:
+    """All six, graded once."""
+    a_class = Class(tmp_path_factory.mktemp("class"), *SUBMISSIONS)
+    assert a_class.grade("out") == 0
+    return a_class
+
+
+@pytest.fixture
+def four(tmp_path) -> Class:
+    """Those that take no time."""
+    return Class(tmp_path, "right.ipynb", "starter.ipynb", "words/essay.txt", "wrong.ipynb")
+
+
+def test_every_submission_has_its_fair_mark(graded) -> None:
+    records = {record.student: record for record in graded.records("out")}
+    assert {name: record.status for name, record in records.items()} == {
+        "loop": "graded",
+        "right": "graded",
+        "starter": "graded",
+        "truncated": "unreadable",
+        "words": "no notebook",
+        "wrong": "graded",
+    }
+    lost = sum(EXERCISES[name].points for name in SLIPS)
+    points = {name: record.points for name, record in records.items() if record.status == "graded"}
+    assert points == {"loop": POINTS - 1, "right": POINTS, "starter": 0, "wrong": POINTS - lost}
+    assert all(records[name].notes for name in ("truncated", "words"))  # why, and what to do
+    assert all(record.of == POINTS for record in records.values())
+
+
+def test_mistakes_are_named(graded) -> None:
+    (record,) = [record for record in graded.records("out") if record.student == "wrong"]
+    assert {result.name: result.diagnosis for result in record.results if result.diagnosis} == SLIPS
+    assert not any(record.tampering for record in graded.records("out"))
+
+
+def test_the_table_holds_a_row_for_each(graded) -> None:
+    with (graded.folder / "out" / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+        rows = {row["student"]: row for row in csv.DictReader(file)}
+    assert {name: float(row["points"]) for name, row in rows.items()} == {
+        record.student: record.points for record in graded.records("out")
+    }
+
+
+def test_resuming_what_is_done_does_nothing(graded, capsys) -> None:
+    records = graded.folder / "out" / "records"
+    before = {path.name: path.read_bytes() for path in records.iterdir()}
+    assert graded.grade("out", "--resume") == 0
+    assert {path.name: path.read_bytes() for path in records.iterdir()} == before
+    assert "1/6" not in capsys.readouterr().out
+
+
+def test_results_are_not_mixed_by_accident(graded, capsys) -> None:
+    before = graded.records("out")
+    assert graded.grade("out") == 2
+    assert "--resume goes on" in capsys.readouterr().err
+    assert graded.records("out") == before
+
+
+def test_jobs_change_no_mark(four, graded) -> None:
+    assert four.grade("out", "--jobs", "2") == 0
+    assert (four.folder / "out" / "grades.csv").is_file()
+    once = graded.marks("out")
+    assert four.marks("out") == {name: once[name] for name in ("right", "starter", "words", "wrong")}
+
+
+def test_shards_merged_are_one_run(four, graded, capsys) -> None:
+    assert four.grade("one", "--shard", "1/2") == 0
+    assert four.grade("two", "--shard", "2/2") == 0
+    assert [len(four.records(out)) for out in ("one", "two")] == [2, 2]
+    out = str(four.folder / "all")
+    parts = [str(four.folder / part) for part in ("one", "two")]
+    for _ in range(2):  # merging again adds nothing
+        assert cli.main(["grades", "merge", *parts, "--out", out]) == 0
+        once = graded.marks("out")
+        assert four.marks("all") == {name: once[name] for name in ("right", "starter", "words", "wrong")}
+    assert (four.folder / "all" / "grades.csv").is_file()
+
+    four.secret.write_text("another secret")
+    (four.folder / "two" / "records" / "2-of-2.jsonl").unlink()
+    assert four.grade("two", "--shard", "2/2") == 0
+    capsys.readouterr()
+    assert cli.main(["grades", "merge", *parts, "--out", str(four.folder / "mixed")]) == 2
+    assert "different secrets" in capsys.readouterr().err
+    assert not (four.folder / "mixed").exists()
+
+
+def test_what_was_handed_in_anew_is_graded_anew(four) -> None:
+    for name in ("right.ipynb", "wrong.ipynb"):
+        (four.handed_in / name).unlink()
+    assert four.grade("out") == 0
+    (four.handed_in / "starter.ipynb").write_bytes(SOLVED)
+    assert four.grade("out", "--resume") == 0
+    assert [(record.student, record.points) for record in four.records("out")] == [
+        ("starter", 0),
+        ("words", 0),
+        ("starter", POINTS),
+    ]
+    assert {record.student: record.points for record in Records(four.folder / "out").newest()} == {
+        "starter": POINTS,
+        "words": 0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--memory", "lots"], "'lots' is no size"),
+        (["--memory", "0"], "no size"),
+        (["--shard", "3/2"], "'3/2' is no part of a whole"),
+        (["--shard", "0/2"], "no part"),
+        (["--shard", "half"], "write 2/8"),
+        (["--sandbox", "strong"], "choose from"),
+        (["--jobs", "0"], "--jobs"),
+        (["--jobs", "many"], "--jobs"),
+        (["--time", "0"], "--time"),
+        (["--time", "nan"], "--time"),
+        (["--sandbox", "limits"], "--trust"),
+    ],
+)
+def test_what_cannot_be_is_refused(four, words, says, capsys) -> None:
+    try:
+        code = four.grade("out", *words)
+    except SystemExit as left:  # argparse
+        code = left.code
+    assert code == 2
+    assert says in capsys.readouterr().err
+    assert not (four.folder / "out").exists()
+
+
+def test_without_walls_nothing_is_run(four, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(command, "strongest", Isolation)
+    assert four.grade("out") == 2
+    assert "--trust" in capsys.readouterr().err
+    assert four.grade("out", "--sandbox", "full") == 2
+    assert not (four.folder / "out").exists()
+
+
+def test_nothing_to_grade_and_no_secret_are_said(four, capsys) -> None:
+    four.secret.write_text("short")
+    assert four.grade("out") == 2
+    assert "5 bytes; a secret has 8 or more" in capsys.readouterr().err
+    four.secret.unlink()
+    assert four.grade("out") == 2
+    assert "seed file" in capsys.readouterr().err
+    shutil.rmtree(four.handed_in)
+    assert four.grade("out") != 0
+    assert "There is no" in capsys.readouterr().err
+    assert cli.main(["grades", "merge", str(four.folder), "--out", str(four.folder / "all")]) == 2
+    assert "holds no records" in capsys.readouterr().err
+
+
+def test_a_secret_is_made_for_those_who_bring_none(four) -> None:
+    for name in ("right.ipynb", "starter.ipynb", "wrong.ipynb"):
+        (four.handed_in / name).unlink()
+    out = four.folder / "out"
+    assert cli.main(["grade", LESSON, str(four.handed_in), "--out", str(out)]) == 0
+    secret = (out / command.SECRET).read_bytes()
+    assert len(secret.strip()) == 64
+    assert (out / command.SECRET).stat().st_mode & 0o077 == 0
+    assert cli.main(["grade", LESSON, str(four.handed_in), "--out", str(out), "--resume"]) == 0
+    assert (out / command.SECRET).read_bytes() == secret
+    assert len(Records(out).history()) == 1
