@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from html.parser import HTMLParser
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ from segcourse.grading.grade import sha256
 from segcourse.grading.pages import Same, feedback, report, same_answers, write_pages
 from segcourse.grading.tables import Mark, counting, file_names, plain
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ALLOWED = {
     "html", "head", "meta", "title", "style", "body", "h1", "h2", "h3", "p", "ul", "li", "a", "b", "bdi", "br", "code",
     "details", "div", "img", "pre", "section", "span", "summary", "table", "td", "th", "tr",
@@ -245,3 +247,29 @@ def test_size_says_of_how_many_nodes_the_courses_answers_are():
     sizes = [shape_in(e.solution, e.name).count("(") for e in exercises.catalogue()]
     assert min(sizes) < pages.SAME_TEXT_SIZE / 4
     assert max(sizes) > pages.SAME_TEXT_SIZE * 3
+
+
+# --- in a browser
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(not CHROMIUM, reason="needs Chromium, which is not installed here")
+def test_pages_run_and_load_nothing_and_fit_a_phone(tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api", reason="needs playwright (the dev extra)")
+    write_pages(tmp_path, hostile() + a_class(), LESSON)
+    said, asked = [], []
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        tab = browser.new_page(viewport={"width": 360, "height": 700})
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("dialog", lambda dialog: said.append(dialog.message))
+        tab.on("request", lambda request: asked.append(request.url.split(":")[0]))
+        for path in [tmp_path / "report.html", *sorted((tmp_path / "feedback").iterdir())]:
+            tab.goto(path.as_uri())
+            wide = tab.evaluate("document.documentElement.scrollWidth")
+            assert wide <= 360, f"{path.name} is {wide} pixels wide"
+            broken = tab.evaluate("[...document.images].filter(image => !image.naturalWidth).length")
+            assert broken == 0
+        browser.close()
+    assert said == [], "no script ran, and the policy had nothing to stop"
+    assert set(asked) <= {"file", "data"}

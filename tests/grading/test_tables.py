@@ -1,13 +1,14 @@
 """grades.csv and the tables for other systems, from made-up records with hostile names."""
 
 import csv
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from grading.made_up import HOSTILE, hostile, record
 
-from segcourse.grading import tables
+from segcourse.grading.command import GradingError, finish
 from segcourse.grading.tables import (
     Mark,
     TableError,
@@ -287,7 +288,30 @@ def test_no_half_written_table_is_left(tmp_path, monkeypatch):
 
 
 def test_a_lesson_that_the_course_no_longer_has_is_still_written(tmp_path):
-    old = tables.dataclasses.replace(record(), lesson="98_gone")
+    old = dataclasses.replace(record(), lesson="98_gone")
     write_grades(tmp_path / "grades.csv", [old])
     write_exports(tmp_path, [old])
     assert rows_of(tmp_path / "canvas.csv")[1]["98_gone"] == "13"
+
+
+# --- all of it, as the command writes it
+
+
+def test_finish_writes_everything(tmp_path, capsys):
+    (tmp_path / "by_hand.csv").write_text("student,task,points,of\nAda,essay,3,4\n", "utf-8")
+    finish(tmp_path, [record("Ada"), record("Bo", status="unreadable")])
+    assert "1 of 2 graded" in capsys.readouterr().out
+    written = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert written == {
+        "by_hand.csv", "grades.csv", "report.html", "feedback/Ada.html", "feedback/Bo.html", "exports/canvas.csv",
+        "exports/moodle.csv", "exports/nbgrader.csv", "exports/gradescope/Ada/results.json",
+        "exports/gradescope/Bo/results.json",
+    }  # fmt: skip
+    assert rows_of(tmp_path / "grades.csv", "utf-8-sig")[0]["total"] == "16"
+
+
+def test_finish_refuses_records_of_several_lessons(tmp_path):
+    other = dataclasses.replace(record(), lesson="02_transposed")
+    with pytest.raises(GradingError, match="records of 01_receptive_field, 02_transposed"):
+        finish(tmp_path, [record(), other])
+    assert list(tmp_path.iterdir()) == []
