@@ -84,7 +84,7 @@ def plain(text: str) -> str:
     That is lone surrogates, control characters but line ends and tabs, and what turns the direction of writing round
     (`gpj.exe` shown as `exe.jpg`): Unicode Technical Report 36.
     """
-    return UNFIT.sub("\ufffd", text)
+    return UNFIT.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def number(value: float) -> str:

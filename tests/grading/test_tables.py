@@ -46,6 +46,7 @@ def test_no_cell_is_a_formula_or_breaks_its_row(text):
 
 def test_text_turned_round_is_not_shown():
     assert plain("a\u202eb\ud800\0c\n") == "a\ufffdb\ufffd\ufffdc\n"
+    assert plain("10%\r20%\r\ndone") == "10%\n20%\ndone"
 
 
 def test_harmless_cells_stay_as_they_are():
