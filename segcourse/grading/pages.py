@@ -68,6 +68,7 @@ h1 { font-size: 1.5em; line-height: 1.25; margin: 0 0 .3em; }
 h2 { font-size: 1.15em; margin: 2em 0 .5em; padding-top: .6em; border-top: 1px solid var(--line); }
 h3 { font-size: 1em; margin: 1.4em 0 .3em; }
 p, ul { margin: .5em 0; }
+ul { padding-left: 1.3em; }
 li { margin: .25em 0; }
 a { color: var(--blue); }
 bdi { unicode-bidi: isolate; }
@@ -82,6 +83,7 @@ pre { white-space: pre-wrap; border: 1px solid var(--line); border-radius: 4px; 
 .meter div { height: 100%; background: #009E73; }
 .late { border: 1px solid #E69F00; border-radius: 4px; padding: 0 .4em; font-size: .6em; vertical-align: middle; }
 .wide { overflow-x: auto; }
+.wide img { min-width: 36em; }
 summary { cursor: pointer; margin: .6em 0; }
 .facts { display: flex; flex-wrap: wrap; gap: .6em 2em; padding: 0; list-style: none; }
 .facts b { display: block; font-size: 1.5em; line-height: 1.2; }
@@ -285,17 +287,16 @@ def misunderstood(graded: Sequence[Record], lesson: str) -> str:
         return "<p>No answer shows a mistake that the course knows by name.</p>" + rest
     order = sorted(held, key=lambda key: (-held[key], key))
     plot = picture(*by_misconception([(f"{name}: {what}", held[name, what]) for name, what in order]))
-    rows = []
+    items = []
     for name, diagnosis in order:
         found = misconception_of(lesson, name, diagnosis)
-        says = f'{in_words(found.says)} <span class="soft">Heading: “{esc(found.see)}”.</span>' if found else ""
-        rows.append([f"<code>{esc(name)}</code><br>{esc(diagnosis)}", says, str(held[name, diagnosis])])
-    head = ["mistake", "what its holders were told", "students"]
+        says = f'<br>{in_words(found.says)} <span class="soft">Heading: “{esc(found.see)}”.</span>' if found else ""
+        items.append(f"<b>{held[name, diagnosis]}</b> in <code>{esc(name)}</code>: {esc(diagnosis)}{says}")
     several = sum(held[key] > 1 for key in order)
-    parts = [plot, table(head, rows[:several], texts=2) if several else ""]
-    if several < len(rows):
-        one = f"<summary>{plural(len(rows) - several, 'mistake')} that one student shows</summary>"
-        parts.append(f"<details>{one}{table(head, rows[several:], texts=2)}</details>")
+    parts = [plot, bullets(items[:several]) if several else ""]
+    if several < len(items):
+        one = f"<summary>{plural(len(items) - several, 'mistake')} that one student shows</summary>"
+        parts.append(f"<details>{one}{bullets(items[several:])}</details>")
     return "".join([*parts, rest])
 
 
@@ -415,7 +416,8 @@ def picture(figure: Figure, alt: str) -> str:
     """Return a figure as HTML, with words for those who cannot see it."""
     from segcourse.plots import png
 
-    return f'<img alt="{esc(alt)}" src="data:image/png;base64,{base64.b64encode(png(figure)).decode()}">'
+    source = base64.b64encode(png(figure)).decode()
+    return f'<div class="wide"><img alt="{esc(alt)}" src="data:image/png;base64,{source}"></div>'
 
 
 def new_figure(height: float) -> Figure:

@@ -162,7 +162,7 @@ def test_report_says_what_happened():
         "13 median",
         "It is cut off.",
         "It sent a forged answer.",
-        "compound_kerneladds_kernelsYou added the two kernels.",
+        "2 in compound_kernel: adds_kernelsYou added the two kernels.",
         "1 mistake that one student shows",
         "1 wrong answer shows none",
         "Nothing in this lesson is marked by hand.",
