@@ -78,7 +78,7 @@ def run(order: Order) -> int:
         failed = grade_all(order, isolation, secret, mine, records)
     if parts == 1:
         list_by_hand(order, submissions)
-        finish(order.out, records.newest())
+        finish(order.out, records.history())
     return 1 if failed else 0
 
 
@@ -233,7 +233,7 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     for record in found:
         if (record.identity, record.when) not in known:
             target.add(record)
-    finish(out, target.newest())
+    finish(out, target.history())
     return 0
 
 
@@ -246,15 +246,16 @@ def list_by_hand(order: Order, submissions: Sequence[Submission]) -> None:
 
 
 def finish(out: Path, records: Sequence[Record]) -> None:
-    """Write the tables and pages that are made from the records."""
+    """Write the tables and pages that are made from the records; of several of one student the newest counts."""
     from segcourse.grading.by_hand import marks_in
     from segcourse.grading.pages import write_pages
-    from segcourse.grading.tables import write_exports, write_grades
+    from segcourse.grading.tables import counting, write_exports, write_grades
 
     lessons = sorted({record.lesson for record in records})
     if len(lessons) > 1:
         raise GradingError(f"{short(out)} holds records of {', '.join(lessons)}: give each lesson a folder of its own.")
     path = out / "grades.csv"
+    records = counting(records)
     by_hand = marks_in(out, [record.student for record in records])
     write_grades(path, records, by_hand)
     write_exports(out / "exports", records, by_hand)

@@ -67,7 +67,7 @@ def counting(records: Iterable[Record]) -> list[Record]:
     chosen = []
     for student in sorted(by_student):
         last = by_student[student][-1]
-        files = {record.file_hash for record in by_student[student]}
+        files = {record.file_hash for record in by_student[student] if record.file_hash}
         if len(files) > 1:
             says = f"{len(files)} files of this student were graded, one after the other; the newest counts."
             last = dataclasses.replace(last, notes=(*last.notes, says))

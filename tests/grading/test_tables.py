@@ -311,6 +311,14 @@ def test_finish_writes_everything(tmp_path, capsys):
     assert rows_of(tmp_path / "grades.csv", "utf-8-sig")[0]["total"] == "16"
 
 
+def test_finish_says_that_a_student_handed_in_again(tmp_path, capsys):
+    finish(tmp_path, [record(when="2", outcomes=["missing"], file_hash="b"), record(when="1")])
+    assert "1 of 1 graded" in capsys.readouterr().out
+    (ada,) = rows_of(tmp_path / "grades.csv", "utf-8-sig")
+    assert (ada["total"], ada["notes"][:8]) == ("12", "2 files ")
+    assert "the newest counts" in (tmp_path / "feedback" / "Ada.html").read_text("utf-8")
+
+
 def test_finish_refuses_records_of_several_lessons(tmp_path):
     other = dataclasses.replace(record(), lesson="02_transposed")
     with pytest.raises(GradingError, match="records of 01_receptive_field, 02_transposed"):
