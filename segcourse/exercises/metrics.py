@@ -45,7 +45,11 @@ class LoopOverPixelsError(RuntimeError):
 
 
 def _without_pixel_loops(answer: Callable[..., Any], case: Case) -> Any:
-    """Call the answer, and stop it when it has run too many lines of its own file."""
+    """Call the answer, and stop it when it has run too many lines of its own file.
+
+    Labels (H, W) come column by column in memory, as those of a transposed image do: not contiguous.
+    """
+    given = [v.mT.contiguous().mT if isinstance(v, Tensor) and v.ndim == 2 else v for v in case.values()]
     file = getattr(getattr(answer, "__code__", None), "co_filename", None)
     steps, pixels, classes = 0, case["target"].numel(), case["classes"]
     most = STEPS + STEPS_FOR_A_PAIR * classes**2
@@ -63,7 +67,7 @@ def _without_pixel_loops(answer: Callable[..., Any], case: Case) -> Any:
     before = sys.gettrace()
     sys.settrace(count if file else before)
     try:
-        return answer(*case.values())
+        return answer(*given)
     finally:
         sys.settrace(before)
 
@@ -190,11 +194,6 @@ CONFUSION_MATRIX = Exercise(
             "prediction": torch.tensor([[0, 2, 1], [1, 0, 0]]),
             "target": torch.tensor([[0, 1, 1], [0, 0, 2]]),
             "classes": 4,
-        },
-        {  # not contiguous
-            "prediction": torch.tensor([[0, 2], [1, 1], [2, 0]]).T,
-            "target": torch.tensor([[0, 1], [1, 1], [2, 2]]).T,
-            "classes": 3,
         },
         {"prediction": torch.tensor([0, 0, 0]), "target": torch.tensor([0, 0, 0]), "classes": 1},
         {"prediction": torch.zeros(0).long(), "target": torch.zeros(0).long(), "classes": 2},
