@@ -14,7 +14,7 @@ What is counted, and what is not:
 - A bias is added, not multiplied: no MAC. Normalization, activations, pooling, interpolation, soft-max and element-wise
   products (gates, scales) are none either. A product written as `(a * b).sum()` is not seen.
 - Activations are the elements of the outputs of what is counted (Radosavovic et al., "Designing network design spaces",
-  CVPR 2020, section 3); bytes moved are those of all its operands and outputs, each once, as if nothing stayed in a
+  CVPR 2020, section 4); bytes moved are those of all its operands and outputs, each once, as if nothing stayed in a
   cache.
 - Parameters count once, however often they are used. Running statistics are no parameters.
 """
