@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import functools
 import os
 import signal
 import site
@@ -175,7 +176,7 @@ class Worker:
             "given": self._given,
             "isolation": dataclasses.asdict(self.isolation),
             "limits": dataclasses.asdict(self.limits),
-            "readable": [str(path) for folder in python_folders() for path in without(folder, hidden_folders())],
+            "readable": readable(),
         }
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the worker has just gone: the session ends
             socket.send_fds(self._control, [b"begin"], [there.fileno()])
@@ -237,11 +238,21 @@ def python_folders() -> list[Path]:
     return [Path(folder) for folder in sorted(folders) if os.path.exists(folder)]
 
 
+@functools.cache
+def readable() -> tuple[str, ...]:
+    """What a locked process may read: Python's folders without those that hold answers."""
+    hidden = hidden_folders()
+    return tuple(str(path) for folder in python_folders() for path in without(folder, hidden))
+
+
 def hidden_folders() -> list[Path]:
     """The folders that hold answers: the checkout or the installed package, and copies beside other libraries."""
     checkout = PACKAGE.parent
     own = checkout if (checkout / "pyproject.toml").exists() else PACKAGE
-    return [own, *(folder / "segcourse" for folder in python_folders() if (folder / "segcourse").is_dir())]
+    libraries = set(python_folders())
+    for folder in {sys.prefix, sys.base_prefix, "/usr", "/usr/local"}:  # another Python may have the course too
+        libraries |= set(Path(folder).glob("lib*/python3*/*-packages"))
+    return [own, *sorted(folder / "segcourse" for folder in libraries if (folder / "segcourse").is_dir())]
 
 
 def open_files(given: Sequence[str]) -> list[Path]:

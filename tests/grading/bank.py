@@ -321,6 +321,21 @@ OTHER_PROCESSES = [
         """,
         core=True,
     ),
+    wrong(
+        "x32",
+        "calls by x86-64's second set of numbers",
+        "import ctypes\nctypes.CDLL(None).syscall(ctypes.c_long(0x40000000 + 39))",
+    ),
+    wrong(
+        "int_80",
+        "calls by the numbers of 32-bit Linux: fork is 2",
+        """
+        import ctypes, mmap
+        place = mmap.mmap(-1, 4096, prot=7)
+        place.write(bytes.fromhex('b802000000cd80c3'))
+        ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(place)))()
+        """,
+    ),
     refused(
         "new_namespace",
         "becomes an administrator of its own",

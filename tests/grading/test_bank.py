@@ -281,6 +281,12 @@ def test_sessions_leave_no_descriptor_open() -> None:
         assert counts() == before
 
 
+def test_what_is_shown_of_an_input_is_public(setting: Setting) -> None:
+    leak = next(attempt for attempt in BANK if attempt.name == "leak_error")
+    shown = json.dumps(dataclasses.asdict(setting.grade(leak)))
+    assert any(f"LEAK{case['strides']}" in shown for case in public_cases())  # as `forms` looks for secret ones
+
+
 def test_the_hunt_finds_what_is_there() -> None:
     space: dict[str, object] = {}
     exec(GC_HUNT, space)
