@@ -93,12 +93,17 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--resume", action="store_true", help="go on with the results that DIR holds")
     grade.set_defaults(run=_grade)
 
-    grades = commands.add_parser("grades", help="results of grading: join parts")
+    grades = commands.add_parser("grades", help="results of grading: join parts, fill in a school's tables")
     actions = grades.add_subparsers(title="actions", required=True, metavar="ACTION")
     merge = actions.add_parser("merge", help="join the results of shards that were graded apart")
     merge.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="what `grade --out` wrote")
     merge.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the joined results go")
     merge.set_defaults(run=_grades_merge)
+    export = actions.add_parser("export", help="fill in tables that Canvas or Moodle wrote")
+    export.add_argument("folder", type=Path, metavar="DIR", help="what `grade --out` wrote")
+    export.add_argument("--canvas", type=Path, metavar="FILE", help="the gradebook as Canvas exports it")
+    export.add_argument("--moodle", type=Path, metavar="FILE", help="the grading worksheet as Moodle gives it")
+    export.set_defaults(run=_grades_export)
 
     release = commands.add_parser("release", help="pack what students get of lessons, without solutions")
     release.add_argument("lessons", nargs="+", metavar="LESSON", help="1, 01, 01_topic or topic")
@@ -256,6 +261,17 @@ def _grade(asked: argparse.Namespace) -> int:
         raise UsageError(problem) from None
     try:
         return command.run(order)
+    except command.GradingError as problem:
+        raise UsageError(problem) from None
+
+
+def _grades_export(asked: argparse.Namespace) -> int:
+    from segcourse.grading import command
+
+    if not (asked.canvas or asked.moodle):
+        raise UsageError("say which table to fill in: --canvas FILE or --moodle FILE.")
+    try:
+        return command.export(asked.folder, asked.canvas, asked.moodle)
     except command.GradingError as problem:
         raise UsageError(problem) from None
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from segcourse import exercises
 from segcourse.grading.answers import starters_of
+from segcourse.grading.by_hand import marks_in
 from segcourse.grading.intake import Submission, collect
 from segcourse.grading.reading import UnreadableError, read_notebook
 from segcourse.grading.results import Record, Records
@@ -58,6 +59,7 @@ def run(order: Order) -> int:
     """
     if order.jobs < 1 or not 0 < order.seconds < float("inf"):
         raise GradingError("--jobs is a whole number from 1 on, --time a number of seconds above 0.")
+    marks_in(order.out, ())  # a broken table of marks is told before anything is run
     isolation = choose_isolation(order.sandbox, order.trust)
     names = [exercise.name for exercise in exercises.lesson(order.lesson).exercises]
     starters = starters_of(read_notebook(order.released.read_bytes()).cells, names)
@@ -91,7 +93,7 @@ def grade_all(
     failed = 0
     limits = Limits(memory=order.memory)
     with Grader(order.lesson, order.released, secret, isolation, limits, order.seconds) as grader:
-        done = {record.identity for record in records.history() if record.status != "failed"}
+        done = {record.identity for record in records.newest() if record.status != "failed"}
         for number, submission in enumerate(submissions, 1):
             identity = (submission.student, submission.name, order.lesson, hash_of(submission), grader.key_hash)
             if identity not in done:
@@ -237,6 +239,31 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     return 0
 
 
+def export(out: Path, canvas: Path | None, moodle: Path | None) -> int:
+    """Fill in tables that Canvas or Moodle wrote; say which students they lack. Returns 0.
+
+    Raises:
+        GradingError: if there are no results, or a table is not what it should be.
+    """
+    from segcourse.grading.tables import TableError, write_canvas, write_moodle
+
+    records = Records(out).history()
+    if not records:
+        raise GradingError(f"{short(out)} holds no records of grading.")
+    by_hand = marks_in(out, [record.student for record in records])
+    for name, template, write in (("canvas", canvas, write_canvas), ("moodle", moodle, write_moodle)):
+        if template is None:
+            continue
+        path = out / "exports" / f"{name}.csv"
+        path.parent.mkdir(exist_ok=True)
+        try:
+            lacking = write(path, records, template, by_hand)
+        except TableError as error:
+            raise GradingError(error) from None
+        say(f"{short(path)}: filled in." + (f" Not in {template.name}: {', '.join(lacking)}." if lacking else ""))
+    return 0
+
+
 def list_by_hand(order: Order, submissions: Sequence[Submission]) -> None:
     """Write what a person has to mark, if the lesson has such cells; marks that are there already stay."""
     from segcourse.grading.by_hand import write_by_hand
@@ -247,7 +274,6 @@ def list_by_hand(order: Order, submissions: Sequence[Submission]) -> None:
 
 def finish(out: Path, records: Sequence[Record]) -> None:
     """Write the tables and pages that are made from the records; of several of one student the newest counts."""
-    from segcourse.grading.by_hand import marks_in
     from segcourse.grading.pages import write_pages
     from segcourse.grading.tables import counting, write_exports, write_grades
 
