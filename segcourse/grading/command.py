@@ -18,7 +18,7 @@ from segcourse.grading.by_hand import marks_in
 from segcourse.grading.intake import Submission, collect
 from segcourse.grading.reading import UnreadableError, read_notebook
 from segcourse.grading.results import Record, Records
-from segcourse.grading.sandbox import MIB, Isolation, Limits, strongest
+from segcourse.grading.sandbox import MIB, Isolation, Limits, end_with_parent, strongest
 from segcourse.home import short, write_atomically
 
 SECRET = "secret.txt"
@@ -130,7 +130,16 @@ def run_jobs(order: Order, jobs: int) -> int:
     started = []
     for job in range(jobs):
         shard = ["--shard", f"{part + parts * job}/{parts * jobs}"]
-        started.append(subprocess.Popen([*command, *shard], stdout=subprocess.PIPE, text=True, errors="replace"))
+        started.append(
+            subprocess.Popen(
+                [*command, *shard],
+                stdout=subprocess.PIPE,
+                text=True,
+                errors="replace",
+                # A job that outlived a killed run would grade beside the one that resumes it.
+                preexec_fn=end_with_parent if sys.platform == "linux" else None,
+            )
+        )
     threads = [threading.Thread(target=pass_on, args=(process,)) for process in started]
     for thread in threads:
         thread.start()
