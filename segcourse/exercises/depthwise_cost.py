@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import bisect
 import math
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from segcourse.cost import Profile, Row
 from segcourse.exercises import Lesson
 from segcourse.exercises.compare import Mismatch, agree
+from segcourse.exercises.drivers import depthwise_cost as drivers
 from segcourse.exercises.exercise import Case, Draw, Exercise, Misconception, varied
 from segcourse.exercises.quiz import Option, Question
 
@@ -734,34 +734,6 @@ def macs_by_layer(model: nn.Module, shape: tuple[int, ...]) -> dict[str, int]:
     return macs
 
 
-class _Stages(nn.Module):
-    """Chains of layers by name, run in an order in which one may come twice."""
-
-    def __init__(self, stages: dict[str, str], order: tuple[str, ...]) -> None:
-        super().__init__()
-        for name, layers in stages.items():
-            self.add_module(name, _chain(layers))
-        self.order = order
-
-    def forward(self, x: Tensor) -> Tensor:
-        for name in self.order:
-            x = self.get_submodule(name)(x)
-        return x
-
-
-def _chain(layers: str) -> nn.Sequential:
-    """Build a chain of layers such as `Conv2d(2, 4, (3, 2), stride=2), ReLU()`; a Sequential inside may hold more."""
-    calls: Any = ast.parse(f"[{layers}]", mode="eval").body
-    chain = nn.Sequential()
-    for call in calls.elts:
-        if call.func.id == "Sequential":
-            chain.append(_chain(", ".join(map(ast.unparse, call.args))))
-        else:
-            options = {word.arg: ast.literal_eval(word.value) for word in call.keywords}
-            chain.append(getattr(nn, call.func.id)(*map(ast.literal_eval, call.args), **options))
-    return chain
-
-
 def _network(draw: Draw) -> Case:
     """Convolutions, one stage that may run twice, a transposed layer, and a linear layer along the rows."""
     n, a, b, groups = draw.integer(2, 3), 2 * draw.integer(1, 3), draw.integer(3, 5), draw.integer(1, 2)
@@ -785,39 +757,19 @@ def _network(draw: Draw) -> Case:
     }
 
 
-PARTS = ("encoder", "middle", "decoder", "head")
-
-
-def _model(case: Case) -> _Stages:
-    return _Stages({name: case[name] for name in PARTS if name in case}, case["order"])
-
-
-TRACES = {
-    "hooks left on the model": "hooks are still on the model: take them off at the end.",
-    "hooks of others taken off": "hooks that others had put on the model are gone: take off your own only.",
-    "parts in another mode": "the model was in training mode, and is no more: leave it as it was.",
-    "parameters changed": "the model's parameters are not what they were: leave them alone.",
-}
-"""What an answer can leave behind on the model, and what is said of it where the counts are right."""
-
-
-def _drive_counter(answer: Callable[..., Any], case: Case) -> Any:
-    """Build the network, hand it over, and see what was left behind on it: that comes back beside the counts."""
-    model = _model(case)
-    layers, before = list(model.modules()), {name: value.clone() for name, value in model.state_dict().items()}
-    others = [layer.register_forward_hook(lambda *_: None) for layer in layers]
-    macs = answer(model, case["shape"])
-    if not isinstance(macs, dict):
-        return macs
-    gone = sum(handle.id not in layer._forward_hooks for handle, layer in zip(others, layers))
-    hooks = sum(len(layer._forward_hooks) + len(layer._forward_pre_hooks) for layer in layers) - len(layers) + gone
-    changed = [not _same_tensor(value, before[name]) for name, value in model.state_dict().items()]
-    left = (hooks, gone, sum(not layer.training for layer in layers), sum(changed))
-    return {**macs, **{trace: count for trace, count in zip(TRACES, left) if count}}
-
-
-def _same_tensor(a: Tensor, b: Tensor) -> bool:
-    return a.device == b.device and a.shape == b.shape and torch.equal(a, b)
+TRACES = dict(
+    zip(
+        drivers.TRACES,
+        (
+            "hooks are still on the model: take them off at the end.",
+            "hooks that others had put on the model are gone: take off your own only.",
+            "the model was in training mode, and is no more: leave it as it was.",
+            "the model's parameters are not what they were: leave them alone.",
+        ),
+        strict=True,
+    )
+)
+"""What is said of each trace that an answer left behind on the model, where the counts are right."""
 
 
 class _Counts(dict[str, int]):
@@ -983,7 +935,7 @@ MACS_BY_LAYER = Exercise(
             "shape": (2, 2, 7, 8),
         },
     ),
-    drive=_drive_counter,
+    drive=drivers.counter,
     compare=_same_counts,
     measure=_counts_and_traces,
     runs=16,
@@ -1205,9 +1157,8 @@ def _rows(draw: Draw) -> Case:
     return {"rows": rows, "depth": depth}
 
 
-def _drive_stage(answer: Callable[..., Any], case: Case) -> Any:
-    """Call the answer; a name that is NumPy's kind of string is as good as Python's."""
-    value = answer(*case.values())
+def _name_as_text(case: Case, value: Any) -> Any:
+    """A name that is NumPy's kind of string is as good as Python's."""
     if isinstance(value, (list, tuple)) and any(isinstance(part, np.str_) for part in value):
         return tuple(str(part) if isinstance(part, str) else part for part in value)
     return value
@@ -1324,7 +1275,7 @@ DEAREST_STAGE = Exercise(
     reference=dearest_stage,
     oracle=_stage_by_table,
     cases=_rows,
-    drive=_drive_stage,
+    measure=_name_as_text,
     examples=(
         {
             "rows": [("down.0", 50, 400), ("down.1", 70, 300), ("up.0", 60, 350), ("down.2", 900, 100)],

@@ -14,6 +14,7 @@ from torch import nn
 from segcourse import exercises
 from segcourse.cost import profile
 from segcourse.exercises import depthwise_cost as module
+from segcourse.exercises.drivers import depthwise_cost as drivers
 from segcourse.exercises.render import verdict_card
 
 EXERCISES = {exercise.name: exercise for exercise in exercises.lesson("08_depthwise_cost").exercises}
@@ -478,7 +479,7 @@ def test_a_chains_cost_is_its_layers_profile(separable, channels):
 def test_the_small_profiler_counts_as_the_large_one():
     exercise = EXERCISES["macs_by_layer"]
     for case in exercise.draw_cases(5, 8):
-        model = module._model(case)
+        model = drivers.network(case)
         rows = profile(model, case["shape"]).by(lambda row: row.layer).rows
         assert exercise.reference(model, case["shape"]) == {row.layer: row.macs for row in rows if row.macs}
 

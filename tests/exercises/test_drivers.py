@@ -23,7 +23,7 @@ MODULES = sorted(Path(drivers.__file__).parent.glob("*.py"))
 OURS = ("exercise", "compare", "guard")
 """The modules of `segcourse.exercises` that drivers may import."""
 LIBRARIES = {"torch", "numpy", "scipy"}
-LATER = ("07_atrous", "08_depthwise_cost", "09_metrics")
+LATER = ("07_atrous", "09_metrics")
 """Lessons whose drivers are not in the package yet."""
 
 EXERCISES = [e for e in exercises.catalogue() if e.lesson not in LATER]
