@@ -38,8 +38,8 @@ Work
 
 Hand in
     Save the notebook and hand in this one file, under any name. Outputs may stay. Your answers are found by the names
-    of their functions, so do not rename these. Cells of your own that they need are used too. Whatever a function
-    prints or draws counts for nothing, and neither do changed checks.
+    of their functions, so do not rename these. Cells of your own that they need are used too. What a function prints
+    counts for nothing, and nor do checks that were changed.
 """
 
 
