@@ -267,6 +267,8 @@ _REFUSED = {  # system call: its number on x86_64 and on aarch64 (None: not ther
     "syslog": (103, 116),
     "personality": (135, 92),
     "modify_ldt": (154, None),
+    "sync": (162, 81),
+    "syncfs": (306, 267),
     "clone": (56, 220),
 }
 # Since Linux 5.1 a new system call has the same number everywhere, from 424 on. Of these only the following are

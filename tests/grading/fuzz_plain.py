@@ -8,6 +8,7 @@ What breaks it is written to tests/grading/corpus_plain/, which the tests replay
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import random
@@ -115,6 +116,30 @@ def mutated(data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
     return data
 
 
+ODD = [
+    *(None, True, 0, -1, 2**62, 10**400, 1.5, float("nan"), "", "x", "float32", "bool", "AAAA", [], [[]], [1, 2], {}),
+    *({"list": []}, {"tuple": [1]}, {"set": [[1]]}, {"dict": [[1, 2]]}, {"dots": 0}, {"other": "x"}, {"tensor": []}),
+    *({"array": ["uint16", [2], "AAAAAA=="]}, {"tensor": ["bool", [], "Aw=="]}, {"tensor": ["int8", [0, 2**39], ""]}),
+]
+
+
+def rebuilt(data: bytes, rng: random.Random) -> bytes:
+    """Put odd values in some places of a message that is JSON otherwise."""
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        return data
+    for _ in range(rng.randint(1, 3)):
+        place = message
+        while isinstance(place, (dict, list)) and place:
+            key = rng.choice(list(place)) if isinstance(place, dict) else rng.randrange(len(place))
+            if rng.random() < 0.2 or not isinstance(place[key], (dict, list)):
+                place[key] = copy.deepcopy(rng.choice(ODD))
+                break
+            place = place[key]
+    return json.dumps(message).encode("utf-8", "replace")
+
+
 def try_bytes(sent: bytes) -> str:
     """Read these bytes as the judge does; return how far they came.
 
@@ -166,7 +191,8 @@ def main() -> None:
     rng, known = random.Random(options.seed), bases()
     end, tried, came = time.monotonic() + 60 * options.minutes, 0, dict[str, int]()
     while time.monotonic() < end:
-        data = mutated(rng.choice(known), rng, known)
+        data = rng.choice(known)
+        data = rebuilt(data, rng) if rng.random() < 0.5 else mutated(data, rng, known)
         sent = framed(data) if rng.random() < 0.95 else data
         try:
             how = try_bytes(sent)

@@ -27,10 +27,12 @@ from bank import ALL, BANK, GC_HUNT, LESSON, VICTIM, Attempt, public_cases, secr
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"a secret of the bank"
-SECONDS = 1.5
-"""The time limit of an exercise."""
+SECONDS, LEAST_SECONDS = 5.0, 0.4
+"""The time limit of an exercise; that of lesson 01 is shortened to what this machine needs, and never below the second.
+
+Endless loops take most of the bank's time, and each of them runs into the limit."""
 MEMORY = 512 * sandbox.MIB
-CPU_LIMIT, WALL_LIMIT = 180.0, 600.0
+CPU_LIMIT, WALL_LIMIT = 120.0, 600.0
 """What the whole bank may take, judge and submissions together, in seconds."""
 HONEST = next(attempt for attempt in BANK if attempt.name == "honest")
 
@@ -43,7 +45,7 @@ LEVELS = {
 }
 NEEDS = {
     "strongest": (),
-    "bubblewrap without landlock": ("bubblewrap",),
+    "bubblewrap without landlock": ("bubblewrap", "landlock"),
     "namespaces": ("namespaces", "landlock"),
     "landlock": ("landlock",),
 }
@@ -54,15 +56,15 @@ LEFT = (
     "/dev/shm/owned",
     "/usr/owned",
     str(Path.home() / "owned"),
-    "owned",
+    "/owned",
 )
 
 
 def skip_unless_there(level: str) -> None:
     """Skip a test where the machine does not offer a level of isolation."""
-    missing = [layer for layer in (*NEEDS[level], "seccomp") if not getattr(STRONGEST, layer)]
-    if missing:
-        pytest.skip(f"this machine has no {' and no '.join(missing)}")
+    missing = [layer for layer in NEEDS[level] if not getattr(STRONGEST, layer)]
+    if missing or not LEVELS[level].hides_files:
+        pytest.skip(f"this machine has no {' and no '.join(missing) or 'way to hide its files'}")
 
 
 class Setting:
@@ -88,6 +90,13 @@ class Setting:
                 grader._worker = other._worker
             grader._worker.start()
             self.graders[lesson] = grader
+            if lesson == LESSON:
+                taken = []
+                for _ in range(3):
+                    began = time.monotonic()
+                    self.grade(HONEST)
+                    taken.append(time.monotonic() - began)
+                grader._seconds = max(LEAST_SECONDS, 4 * max(taken[1:]))  # of all exercises together
         return self.graders[lesson]
 
     def grade(self, attempt: Attempt) -> Record:
@@ -269,6 +278,8 @@ def test_a_submission_ends_with_its_worker(level: str) -> None:
 
 
 def test_sessions_leave_no_descriptor_open() -> None:
+    skip_unless_there("strongest")
+
     def counts() -> list[int]:
         return [len(os.listdir(f"/proc/{pid}/fd")) for pid in (os.getpid(), *below(worker._process.pid))]
 

@@ -142,7 +142,8 @@ def test_honest_messages_and_the_corpus_are_read(data: bytes) -> None:
 
 def test_any_damage_is_survived() -> None:
     rng, known = random.Random(1), fuzz_plain.bases()
-    came = [
+    came = [fuzz_plain.try_bytes(fuzz_plain.framed(fuzz_plain.rebuilt(rng.choice(known), rng))) for _ in range(400)]
+    came += [
         fuzz_plain.try_bytes(fuzz_plain.framed(fuzz_plain.mutated(rng.choice(known), rng, known))) for _ in range(400)
     ]
     assert {"ForgedError", "forged value", "value"} <= set(came)  # the damage is of every degree
