@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from segcourse.atrous import atrous_conv, valid_taps
 from segcourse.exercises import Lesson
 from segcourse.exercises.compare import Mismatch, agree, same_value
+from segcourse.exercises.drivers import atrous as drivers
 from segcourse.exercises.exercise import (
     Case,
     Draw,
@@ -26,7 +27,7 @@ from segcourse.exercises.exercise import (
     draw_tensor,
     draw_whole_numbers,
 )
-from segcourse.exercises.networks import network_of, run_network, same_scores
+from segcourse.exercises.networks import network_of, same_scores
 from segcourse.exercises.quiz import Option, Question
 from segcourse.receptive_field import Field, Layer
 
@@ -165,11 +166,6 @@ def _map_and_kernel(draw: Draw) -> Case:
     return {"x": x, "weight": weight, "kernel": kernel, "rate": rate}
 
 
-def _drive_holes(answer: Callable[..., Any], case: Case) -> Any:
-    """Hand the weight over as a function that convolves plainly."""
-    return answer(case["x"], lambda x: F.conv2d(x, case["weight"]), case["kernel"], case["rate"])
-
-
 def _phases(x: Tensor, conv: Plain, rate: int) -> list[list[Tensor]]:
     return [[conv(x[:, :, a::rate, b::rate]) for b in range(rate)] for a in range(rate)]
 
@@ -302,7 +298,7 @@ BY_HOLES = Exercise(
             )
         ),
     ),
-    drive=_drive_holes,
+    drive=drivers.with_a_convolution,
     runs=16,
     misconceptions=(
         Misconception(
@@ -666,39 +662,6 @@ def _chain_and_image(draw: Draw) -> Case:
     }
 
 
-def _drive_stride(answer: Callable[..., Any], case: Case) -> Any:
-    """Build the network, hand it over, run what comes back, and see that the network stays as it is."""
-    model = network_of(case["model"], case["seed"])
-    layers, before = repr(model), [weight.detach().clone() for weight in model.parameters()]
-    network = answer(model, case["output_stride"])
-    if repr(model) != layers or any(not torch.equal(v, old) for v, old in zip(model.parameters(), before)):
-        return "it changed the network that it was given. Work on a copy: copy.deepcopy(model).", []
-    image = torch.randint(0, 10, case["shape"], generator=torch.Generator().manual_seed(case["seed"])).float()
-    return _scores_maps_and_weights(network, image)
-
-
-def _scores_maps_and_weights(network: Any, image: Tensor) -> Any:
-    """Return a network's scores and [by kind of layer, the maps that its layers make; its weights and biases].
-
-    Poolings of single units are left out: they thin out a map, and do not stand for a layer of the model.
-    """
-    maps: dict[str, list[Tensor]] = {"Conv2d": [], "MaxPool2d": []}
-
-    def record(layer: nn.Module, _inputs: Any, out: Tensor) -> None:
-        if isinstance(layer, nn.Conv2d):
-            maps["Conv2d"].append(out.clone())
-        elif isinstance(layer, nn.MaxPool2d) and layer.kernel_size not in (1, (1, 1)):
-            maps["MaxPool2d"].append(out.clone())
-
-    if not isinstance(network, nn.Module):
-        return network
-    hooks = [layer.register_forward_hook(record) for layer in network.modules()]
-    scores, _shapes = run_network(network, image)
-    for hook in hooks:
-        hook.remove()
-    return scores, [maps, [weight.detach().clone() for weight in network.parameters()]]
-
-
 @lru_cache(256)
 def _weights_of(layers: str, seed: int) -> tuple[Tensor, ...]:
     return tuple(weight.detach() for weight in network_of(layers, seed).parameters())
@@ -949,7 +912,7 @@ SET_OUTPUT_STRIDE = Exercise(
             )
         ),
     ),
-    drive=_drive_stride,
+    drive=drivers.convert_network,
     measure=_layers_and_weights,
     compare=_same_scores_and_maps,
     runs=12,
