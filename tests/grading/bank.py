@@ -581,7 +581,7 @@ LIES = [
         "reduce",
         "runs a program when it is unpickled",
         "return Any()",
-        "import os\nclass Any:\n    def __reduce__(self): return os.system, ('touch /tmp/owned',)",
+        "import os\nclass Any:\n    def __reduce__(self): return os.system, ('touch //tmp/owned',)",
     ),
     wrong(
         "deepcopy",
@@ -851,7 +851,7 @@ WRITES = [
         core=n == "tmp",
     )
     for n, path in (
-        ("tmp", "/tmp/owned"),
+        ("tmp", "//tmp/owned"),
         ("here", "owned"),
         ("home", "~/owned"),
         ("shm", "/dev/shm/owned"),
@@ -861,7 +861,7 @@ WRITES = [
     refused(
         "makes_folder",
         "makes a folder",
-        "import os\nfor d in ('/tmp/owned', '/var/tmp/owned', '/run/owned'):\n    os.mkdir(d)",
+        "import os\nfor d in ('//tmp/owned', '/var/tmp/owned', '/run/owned'):\n    os.mkdir(d)",
     ),
     refused(
         "removes",
@@ -870,7 +870,7 @@ WRITES = [
         helpers="CANARY = @CANARY@",
         core=True,
     ),
-    refused("links", "makes a link", "import os\nos.symlink('/', '/tmp/owned')"),
+    refused("links", "makes a link", "import os\nos.symlink('/', '//tmp/owned')"),
     refused(
         "chmod",
         "opens the gradebook to everyone",
