@@ -587,6 +587,23 @@ def test_what_raises_everywhere_is_told_as_it_is():
     assert "the cat sat on the GPU" in verdict.failure.mismatch.says
 
 
+def test_an_exception_without_words_is_told_as_it_is():
+    def silent(batches):
+        if len(set(batches[0][0].shape)) > 1:
+            raise RuntimeError
+        return 0.5
+
+    verdict = judged(EXERCISES["data_set_iou"], silent, 0)
+    assert verdict.failure.mismatch.says == "it raised RuntimeError: no message."
+
+
+@pytest.mark.parametrize("value", [{"on_a_cube": torch.ones(3), "says": 5}, {"changed": [5]}])
+def test_a_dict_that_looks_like_what_happened_is_a_dict(value):
+    verdict = judged(EXERCISES["data_set_iou"], lambda batches: value, 0)
+    assert verdict.misconception is None
+    assert "a dict with keys" in verdict.failure.mismatch.says
+
+
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
