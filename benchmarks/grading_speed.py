@@ -143,8 +143,8 @@ def main() -> None:
             fair = sum(deserved[record.student] == record.points for record in records)
             rows.append((f"`segcourse grade --jobs {jobs}`, {len(records)}", cost.cpu / len(records), cost, fair))
             marks.append(sorted((record.marks for record in records), key=lambda mark: mark["student"]))
-        mixed = [student for student, given in answers.items() if 0 < deserved[student] < max(deserved.values())]
-        theirs, points = autograde(folder, {student: students[student] for student in mixed[: asked.by_nbgrader]})
+        some = list(students)[:: asked.count // asked.by_nbgrader][: asked.by_nbgrader]  # whatever they hold
+        theirs, points = autograde(folder, {student: students[student] for student in some})
     ours = max(row[1] for row in rows)
     peak = max(row[2].peak for row in rows)
     print(f"# Grading {asked.count} submissions of lesson 01\n")
