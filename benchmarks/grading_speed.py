@@ -110,16 +110,15 @@ def autograde(folder: Path, students: dict[str, bytes]) -> tuple[float, dict[str
     shutil.copy(ROOT / "solutions" / f"{LESSON}.ipynb", source)
     nbgrader = [sys.executable, "-m", "nbgrader"]
     measure([*nbgrader, "generate_assignment", LESSON], course)
-    costs = []
     for student, data in students.items():
         submitted = course / "submitted" / student / LESSON
         submitted.mkdir(parents=True)
         (submitted / f"{LESSON}.ipynb").write_bytes(data)
-    for _ in range(2):  # the second run finds all graded: it costs what starting costs
-        costs.append(measure([*nbgrader, "autograde", LESSON], course).cpu)
+    # The second run finds all graded: it costs what starting costs.
+    run, start = [measure([*nbgrader, "autograde", LESSON], course).cpu for _ in range(2)]
     with Gradebook(f"sqlite:///{course / 'gradebook.db'}") as book:
         points = {student: book.find_submission(LESSON, student).score for student in students}
-    return (costs[0] - costs[1]) / len(students), points
+    return (run - start) / len(students), points
 
 
 def main() -> None:
