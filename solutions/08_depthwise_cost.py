@@ -448,8 +448,8 @@ for handle in handles:
 # In a failing case, `encoder`, `middle`, `decoder` and `head` list the layers of the model's four parts (or of fewer),
 # and `order` says in which order the model runs them. A part may run twice: then its layers work twice.
 #
-# The course has such a counter, `profile`, and to call it would be a right answer as well. But what you can write yourself
-# you can mend, where a tool does not know your layer: write it with hooks.
+# The course has such a counter, `profile`. But what you can write yourself you can mend, where a tool does not know your
+# layer: write it with hooks. (A check here takes `profile` for an answer too; where answers are graded, it is not there.)
 
 
 # %%
