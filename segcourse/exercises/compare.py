@@ -44,7 +44,8 @@ def describe_type(value: Any) -> str:
     if isinstance(value, (list, tuple)):  # `tensor.max(dim=1)` returns a kind of tuple too
         return f"a {'list' if isinstance(value, list) else 'tuple'} of {len(value)}"
     if isinstance(value, dict):
-        return f"a dict with keys {', '.join(map(repr, value))}"
+        keys = [repr(key) if isinstance(key, (str, int, float, tuple)) else describe_type(key) for key in [*value][:20]]
+        return f"a dict with keys {', '.join(keys)}{' and more' if len(value) > 20 else ''}"
     return with_article(type(value).__name__)
 
 

@@ -119,6 +119,8 @@ def judge(
     cases = cases[: len(results)]
     truths = [key.of(exercise.reference, index) for index in range(len(cases))]
     mismatches = [mismatch_of(exercise, t, r) for t, r in zip(truths, results)]
+    if results[-1].kind in STUCK and mismatches[-1] is None:  # whatever came back, most cases were not run
+        mismatches[-1] = Mismatch(results[-1].problem or "it did not come back.")
     failed = [i for i, m in enumerate(mismatches) if m]
     printed = next((r.printed for r in results if r.printed), "")
     warned = next((r.warned for r in results if r.warned), "")

@@ -194,6 +194,8 @@ def as_ran(reply: Any) -> Ran:
         raise plain.ForgedError("a text that is none")
     if problem is not None and (type(problem) is not str or len(problem) > 2 * WORDS):
         raise plain.ForgedError("a problem that is no text")
+    if (problem is None) != (texts["kind"] == "returned") or problem == "":
+        raise plain.ForgedError("a value and a problem at once, or neither")
     clean = {name: plain.decode(text) for name, text in texts.items()}
     return Ran(value=plain.decode(reply.get("value")), problem=problem and plain.decode(problem), **clean)
 

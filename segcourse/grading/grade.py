@@ -25,7 +25,7 @@ from segcourse.grading.answers import Piece, Program, find_answers, starters_of
 from segcourse.grading.intake import Submission
 from segcourse.grading.reading import Cell, UnreadableError, read_notebook
 from segcourse.grading.results import Record, Result, now
-from segcourse.grading.runner import OPEN, STOPPED, Session, Worker
+from segcourse.grading.runner import OPEN, STOPPED, Session, Worker, WorkerError
 from segcourse.grading.sandbox import Isolation, Limits
 
 MISSING = "missing"
@@ -74,7 +74,11 @@ class Grader:
         self.key_hash = sha256(secret + source)
 
     def grade(self, submission: Submission) -> Record:
-        """Grade one submission. Whatever it holds, there is a record; errors of our own are raised."""
+        """Grade one submission. Whatever it holds, there is a record; where the fault is ours, its status is `failed`.
+
+        Raises:
+            WorkerError: if no worker can be started.
+        """
         blank = Record(
             student=submission.student,
             file=submission.name,
@@ -89,6 +93,15 @@ class Grader:
             when=now(),
             identifier=submission.identifier,
         )
+        try:
+            return self._grade(submission, blank)
+        except WorkerError:
+            raise
+        except Exception as error:  # nobody else's submission may suffer from it
+            says = f"It could not be graded ({type(error).__name__}). The fault is the grader's: mark it by hand."
+            return dataclasses.replace(blank, status="failed", notes=(*blank.notes, says))
+
+    def _grade(self, submission: Submission, blank: Record) -> Record:
         if submission.problem:
             return dataclasses.replace(blank, status="no notebook", notes=(*blank.notes, submission.problem))
         try:
@@ -108,21 +121,24 @@ class Grader:
     def _judge(self, blank: Record, program: Program, notes: Sequence[str]) -> Record:
         began = self._worker.cpu
         todo = [e for e in self.lesson.exercises if e.name in program.found]
-        runs = _Runs(self._worker, program, self._seconds)
-        verdicts = {e.name: runs.judge(e, self._key(e, self._secret), shrink=False) for e in todo}
+        # First the inputs that everybody may know: what a student will read is settled before any secret one is sent.
+        shown = _Runs(self._worker, program, self._seconds)
+        verdicts = {e.name: shown.judge(e, self._key(e, PUBLIC), shrink=False) for e in todo}
         for e in todo:  # what failed may have failed by another answer's doing
-            if verdicts[e.name].outcome is not Outcome.CORRECT and e.name not in runs.alone:
-                verdicts[e.name] = runs.judge_alone(e, self._key(e, self._secret), shrink=False)
-        runs.close()
-        shown = _Runs(self._worker, program, self._seconds)  # a new process: it has seen no secret input
-        cards = {}
-        for exercise in todo:
-            if verdicts[exercise.name].outcome is Outcome.NOT_YET:
-                public = shown.judge(exercise, self._key(exercise, PUBLIC), shrink=True)
-                cards[exercise.name] = card_of(public, verdicts[exercise.name])
-            else:
-                cards[exercise.name] = verdict_card(without_words(verdicts[exercise.name]))
+            if verdicts[e.name].outcome is not Outcome.CORRECT:
+                verdicts[e.name] = shown.judge_alone(e, self._key(e, PUBLIC), shrink=True)
         shown.close()
+        cards = {name: verdict_card(verdict) for name, verdict in verdicts.items()}
+        runs = _Runs(self._worker, program, self._seconds)
+        for e in todo:
+            if verdicts[e.name].outcome is Outcome.CORRECT:
+                secret = self._key(e, self._secret)
+                secretly = runs.judge(e, secret, shrink=False)
+                if secretly.outcome is not Outcome.CORRECT and e.name not in runs.alone:
+                    secretly = runs.judge_alone(e, secret, shrink=False)
+                verdicts[e.name] = secretly
+                cards[e.name] = card_of_secret(secretly)
+        runs.close()
         results = []
         for exercise in self.lesson.exercises:
             verdict = verdicts.get(exercise.name)
@@ -146,7 +162,7 @@ class Grader:
         return dataclasses.replace(
             blank,
             results=tuple(results),
-            notes=tuple(dict.fromkeys([*notes, *runs.problems])),
+            notes=tuple(dict.fromkeys([*notes, *shown.problems])),
             tampering=tuple(dict.fromkeys([*runs.tampering, *shown.tampering])),
             seconds=round(self._worker.cpu - began, 3),
         )
@@ -237,13 +253,11 @@ class _Asked:
         return self._results.pop(0)
 
 
-def card_of(public: Verdict, hidden: Verdict) -> Card:
-    """Put a failure into words, without anything of the inputs that decided."""
-    if public.outcome is Outcome.NOT_YET:
-        if hidden.misconception:
-            public = dataclasses.replace(public, misconception=hidden.misconception)
-        return verdict_card(public)
-    card = verdict_card(without_words(dataclasses.replace(hidden, failure=None)))
+def card_of_secret(verdict: Verdict) -> Card:
+    """Put into words how an answer fared that was right on all inputs that may be shown."""
+    card = verdict_card(without_words(dataclasses.replace(verdict, failure=None)))
+    if verdict.outcome is Outcome.CORRECT:
+        return card
     says = "It is right on the inputs that may be shown and wrong on others: does something hold for some inputs only?"
     return dataclasses.replace(card, lines=[*card.lines, says])
 

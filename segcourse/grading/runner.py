@@ -47,12 +47,26 @@ END_SECONDS = 20.0
 CALL_SLACK = 5.0
 """A busy machine may take so many times longer for a call than an exercise allows, before it counts as endless."""
 
+MOST_PROBLEMS, PROBLEM_WORDS = 20, 200
+"""How many problems of cells are told, and how many characters of each."""
+
 ENDED = "ended"
 STOPPED = "timeout"
 
 
 class WorkerError(RuntimeError):
     """The course's own worker does not start: this says nothing about a submission."""
+
+
+def problem_in_words(problem: Any) -> str:
+    """Return what went wrong in a cell, as a child tells it, for the student.
+
+    Raises:
+        plain.ForgedError: if it is not of the form that `child.run_pieces` gives it.
+    """
+    if type(problem) is not dict or type(problem.get("cell")) is not int or type(problem.get("says")) is not str:
+        raise plain.ForgedError("a cell's problem that is none")
+    return f"cell {problem['cell'] % 10**6}: {plain.decode(problem['says'][:PROBLEM_WORDS])}"
 
 
 class Session:
@@ -185,8 +199,7 @@ class Worker:
         try:
             plain.send(here.fileno(), begin, seconds)
             problems = plain.receive(here.fileno(), seconds).get("problems", [])
-            for problem in problems if type(problems) is list else []:
-                session.problems.append(f"cell {problem['cell']:d}: {plain.decode(problem['says'])[: child.WORDS]}")
+            session.problems += [problem_in_words(problem) for problem in problems[:MOST_PROBLEMS]]
         except plain.Late:
             session.alive = False
             session.problems.append(f"the cells with your functions did not end within {seconds:.0f} s.")

@@ -220,6 +220,11 @@ _REFUSED = {  # system call: its number on x86_64 and on aarch64 (None: not ther
     "name_to_handle_at": (303, 264),
     "open_by_handle_at": (304, 265),
     "truncate": (76, 45),
+    "preadv2": (327, 286),  # these five tell, or change, what the kernel keeps of files in memory: a way to pass notes
+    "pwritev2": (328, 287),
+    "fadvise64": (221, 223),
+    "mincore": (27, 232),
+    "readahead": (187, 213),
     "chmod": (90, None),
     "fchmod": (91, 52),
     "fchmodat": (268, 53),

@@ -434,6 +434,7 @@ PATCHES = [
         from segcourse.grading import child
         guard.run_once = child.run_once = lambda *a, **k: guard.Ran(value=True, problem=None, kind='correct')
         """,
+        tampering=True,
     ),
     wrong(
         "patch_child",
@@ -442,6 +443,7 @@ PATCHES = [
         from segcourse.grading import child
         child.answers = lambda asked, space: [{'value': True, 'correct': True, 'points': 99}] * len(asked['cases'])
         """,
+        tampering=True,
     ),
     wrong(
         "patch_small_integers",
@@ -977,7 +979,58 @@ def forged(name: str, tries: str, text: str, **more: Any) -> Attempt:
     return wrong(name, tries, text + "\nos._exit(0)", FORGE, **more)
 
 
+AS_PLAIN = "import segcourse.grading.child as child\nchild.as_plain = lambda ran: "
+CELLS_PROBLEM = "import sys\nready = sys._getframe(1).f_locals['problems'].append({problem})"
+
 FRAMES = [
+    wrong(
+        "kind_timeout",
+        "has the judging end after the first input, of which it knows the answer",
+        AS_PLAIN + "{'value': 6, 'problem': None, 'kind': 'timeout'}",
+        tampering=True,
+    ),
+    wrong(
+        "kind_ended",
+        "the same by saying that it has ended, with a problem that is empty",
+        AS_PLAIN + "{'value': 6, 'problem': '', 'kind': 'ended'}",
+        tampering=True,
+    ),
+    wrong(
+        "kind_late_value",
+        "sends the answer to the first input with a time limit's problem",
+        AS_PLAIN + "{'value': 6, 'problem': 'late', 'kind': 'timeout'}",
+    ),
+    refused(
+        "page_cache",
+        "leaves a note for the next process in what the kernel keeps of a file",
+        "import os, sys\nf = os.open(os.__file__, os.O_RDONLY)\nos.posix_fadvise(f, 0, 0, os.POSIX_FADV_DONTNEED)",
+        core=True,
+    ),
+    refused(
+        "page_cache_read",
+        "reads such a note",
+        "import os\nf = os.open(os.__file__, os.O_RDONLY)\nos.preadv(f, [bytearray(1)], 0, os.RWF_NOWAIT)",
+        core=True,
+    ),
+    *(
+        whole(
+            f"problem_{number}",
+            "tells a cell's problem that is none",
+            notebook(**{VICTIM: body("pass", CELLS_PROBLEM.format(problem=problem), RIGHT + " + 0 * len(str(ready))")}),
+            frozenset(),
+            either=ALL,
+            tampering=None,
+        )
+        for number, problem in enumerate(
+            (
+                "{'cell': 1, 'says': {'tensor': ['float32', [], 'AAAAAA==']}}",
+                "{'cell': True, 'says': 'x'}",
+                "{'cell': 10**4000, 'says': 'x'}",
+                "{'cell': 1, 'says': 'x' * 10**6}",
+                "[1]",
+            )
+        )
+    ),
     forged("frame_early", "answers before the judge asks", "send(frame(reply({'list': []}, number=1)))", core=True),
     forged("frame_twice", "answers twice", "send(frame(reply(-1)) * 2)", tampering=None),
     forged(
