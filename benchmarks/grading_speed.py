@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from grading.handed_in import LESSON, a_class, expected, notebook  # noqa: E402
+from grading.handed_in import LESSON, a_class, expected, family, notebook  # noqa: E402
 
 from segcourse.grading.results import Record, Records  # noqa: E402
 
@@ -65,20 +65,6 @@ def watch(process: subprocess.Popen[str], peaks: list[float]) -> None:
     while process.returncode is None:
         peaks.append(sum(map(memory, family(process.pid))))
         time.sleep(0.25)
-
-
-def family(pid: int) -> set[int]:
-    """A process and all that descend from it."""
-    found, new = {pid}, [pid]
-    while new:
-        for path in Path(f"/proc/{new.pop()}/task").glob("*/children"):
-            try:
-                children = {int(word) for word in path.read_text().split()}
-            except OSError:  # it has ended
-                continue
-            new += children - found
-            found |= children
-    return found
 
 
 def memory(pid: int) -> float:

@@ -28,6 +28,8 @@ PRINTED = 300
 """How many characters of what an answer prints are kept."""
 UNWRITTEN = "not written yet"
 """The kind of problem that a bare `raise NotImplementedError` is."""
+STOPPED, ENDED = "timeout", "ended"
+"""The kinds of problem after which an answer is run no more: it did not end, or took its process with it."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +147,7 @@ def run_once(answer: Callable[..., Any], case: Case, drive: Callable[..., Any], 
     except _Timeout:
         return Ran(
             problem=f"it ran for more than {seconds:g} s and was stopped. Is there a loop that never ends?",
-            kind="timeout",
+            kind=STOPPED,
         )
     except KeyboardInterrupt:
         raise

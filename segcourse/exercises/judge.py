@@ -18,7 +18,7 @@ import torch
 
 from segcourse.exercises.compare import Mismatch, describe_type, same_value
 from segcourse.exercises.exercise import Case, Exercise, Misconception
-from segcourse.exercises.guard import UNWRITTEN, Ran, run_here
+from segcourse.exercises.guard import ENDED, STOPPED, UNWRITTEN, Ran, run_here
 
 T = TypeVar("T")
 
@@ -26,8 +26,7 @@ CHECK_SECONDS = 1.0
 """After this CPU time, which a busy machine does not lengthen, no further case is begun once LEAST_CASES were run."""
 LEAST_CASES = 12
 SHRINK_SECONDS = 0.7
-STUCK = ("timeout", "ended")
-"""The kinds of result after which an answer is run no more: it did not end, or took its process with it."""
+STUCK = (STOPPED, ENDED)
 
 
 class Outcome(StrEnum):

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from segcourse.exercises.guard import STOPPED
 from segcourse.exercises.judge import Failure, Outcome, Verdict
 
 SIGNS = {Outcome.CORRECT: "✓", Outcome.NOT_YET: "✗", Outcome.NOT_ATTEMPTED: "○"}
@@ -136,12 +137,12 @@ def verdict_card(verdict: Verdict) -> Card:
     if verdict.misconception:
         lines.append(verdict.misconception.says)
         lines.append(f"Read again: “{verdict.misconception.see}”.")
-    if verdict.failure and verdict.failure.ran.kind != "timeout":
+    if verdict.failure and verdict.failure.ran.kind != STOPPED:
         lines.append(f"Right on {verdict.ran - verdict.failed} of {verdict.ran} cases.")
     failure = verdict.failure
     grids: list[Grid] = []
     if failure:
-        label = "The simplest case found that fails" if failure.ran.kind != "timeout" else "The case"
+        label = "The simplest case found that fails" if failure.ran.kind != STOPPED else "The case"
         lines.append(f"{label}: {call_text(exercise.name, failure)}")
         grids = failure_grids(failure)
         result, says = short(failure.ran.value), failure.mismatch.says

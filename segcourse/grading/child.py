@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from segcourse.exercises.guard import Ran, run_once
+from segcourse.exercises.guard import STOPPED, Ran, run_once
 from segcourse.grading import plain
 from segcourse.grading.sandbox import Isolation, Limits, lock_in
 
@@ -125,7 +125,7 @@ def answers(asked: dict[str, Any], space: dict[str, Any]) -> list[dict[str, Any]
     replies: list[dict[str, Any]] = []
     for case in asked["cases"]:
         replies.append(within(asked["seconds"], space[asked["name"]], plain.decode(case), drive))
-        if replies[-1].get("kind") == "timeout":
+        if replies[-1].get("kind") == STOPPED:
             break
     return replies
 
@@ -153,7 +153,7 @@ def within(seconds: float, answer: Callable[..., Any], case: Any, drive: Callabl
         reply = {"problem": "it raised KeyboardInterrupt.", "kind": "KeyboardInterrupt"}
     signal.setitimer(signal.ITIMER_REAL, 0)
     if late:
-        return {"problem": f"it was stopped after {seconds:g} s. Is there a loop that never ends?", "kind": "timeout"}
+        return {"problem": f"it was stopped after {seconds:g} s. Is there a loop that never ends?", "kind": STOPPED}
     return reply
 
 

@@ -18,14 +18,14 @@ from pathlib import Path
 
 from segcourse import __version__, exercises
 from segcourse.exercises.exercise import Case, Exercise
-from segcourse.exercises.guard import Ran
+from segcourse.exercises.guard import STOPPED, Ran
 from segcourse.exercises.judge import Key, Outcome, Verdict, judge
 from segcourse.exercises.render import Card, verdict_card
 from segcourse.grading.answers import Piece, Program, find_answers, starters_of
 from segcourse.grading.intake import Submission
 from segcourse.grading.reading import Cell, UnreadableError, read_notebook
 from segcourse.grading.results import Record, Result, now
-from segcourse.grading.runner import OPEN, STOPPED, Session, Worker, WorkerError
+from segcourse.grading.runner import OPEN, Session, Worker, WorkerError
 from segcourse.grading.sandbox import Isolation, Limits
 
 MISSING = "missing"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from segcourse.exercises.exercise import Case, Exercise
-from segcourse.exercises.guard import Ran
+from segcourse.exercises.guard import ENDED, STOPPED, Ran
 from segcourse.grading import child, plain
 from segcourse.grading.sandbox import Isolation, Limits, room, without
 
@@ -49,9 +49,6 @@ CALL_SLACK = 5.0
 
 MOST_PROBLEMS, PROBLEM_WORDS = 20, 200
 """How many problems of cells are told, and how many characters of each."""
-
-ENDED = "ended"
-STOPPED = "timeout"
 
 
 class WorkerError(RuntimeError):

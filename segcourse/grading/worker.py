@@ -11,7 +11,6 @@ import contextlib
 import gc
 import os
 import pkgutil
-import resource
 import signal
 import socket
 import sys
@@ -65,15 +64,11 @@ def end(child: int) -> dict[str, float]:
     for pid in (child, *descendants()):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
-    _, status, used = os.wait4(child, 0)
+    _, _, used = os.wait4(child, 0)
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass
-    return {
-        "status": os.waitstatus_to_exitcode(status),
-        "cpu": used.ru_utime + used.ru_stime,
-        "peak": used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
-    }
+    return {"cpu": used.ru_utime + used.ru_stime}
 
 
 def main() -> None:
@@ -84,7 +79,7 @@ def main() -> None:
     load()
     from segcourse.grading import child, plain
 
-    plain.send(control.fileno(), {"ready": resource.getrusage(resource.RUSAGE_SELF).ru_utime})
+    plain.send(control.fileno(), {"ready": True})
     begun = None
     while True:
         word, descriptors, _, _ = socket.recv_fds(control, 16, 1)

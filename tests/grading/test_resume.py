@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grading.handed_in import a_class, expected, notebook
+from grading.handed_in import a_class, expected, family, notebook
 
 from segcourse import cli
 from segcourse.grading.results import Records
@@ -53,20 +53,6 @@ def order(folder: Path, out: str, *more: str) -> list[str]:
 def marks(folder: Path, out: str) -> list[dict[str, Any]]:
     """Of every record that was ever written: a double one would be seen."""
     return sorted((record.marks for record in Records(folder / out).history()), key=lambda one: one["student"])
-
-
-def family(pid: int) -> set[int]:
-    """A process and all that descend from it."""
-    found, new = {pid}, [pid]
-    while new:
-        for path in Path(f"/proc/{new.pop()}/task").glob("*/children"):
-            try:
-                children = {int(word) for word in path.read_text().split()}
-            except OSError:  # it has ended
-                continue
-            new += children - found
-            found |= children
-    return found
 
 
 def alive(pid: int) -> bool:
