@@ -49,6 +49,7 @@ MAGIC = re.compile(
 # For `import a.a.a` Python needs memory that grows with the square of its length.
 LONG_IMPORT = re.compile(r"\b(?:from|import)(?:[\w.\t ]|\\\n){2000}")
 NEW_PART = re.compile(r"^(?![ \t\n#)\]}]|(?:else|elif|except|finally)\b)", re.M)
+LAYOUT = re.compile(r"#.*|[\s'\",()\\]+")
 DEFINES = re.compile(r"^[ \t>]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.M)
 
 
@@ -77,6 +78,9 @@ class Program:
     notes: tuple[str, ...]
     alone: dict[str, tuple[Piece, ...]]
     """For each answer found, the pieces that it needs itself."""
+    wide: dict[str, tuple[Piece, ...]]
+    """For each answer found, these and whatever else the student wrote up to its last check, with what that needs; to
+    be run if `alone` fails. Only where it is more than `alone`."""
     apart: frozenset[str]
     """Answers that cannot share names with the others (two helpers of one name, say): what they need is not among
     `pieces`, and `alone` is to be run for each of them, in a fresh namespace. Mostly empty."""
@@ -97,8 +101,6 @@ class Statement:
     """Global names that it or a function in it reads."""
     changes: set[str] = field(default_factory=set)
     """Names whose value it changes, without binding them."""
-    calls: set[str] = field(default_factory=set)
-    """Functions that it calls by name, as a statement or for the value of an assignment."""
     methods: set[str] = field(default_factory=set)
     """What it calls as a method, as a statement: `check.fuse(fuse)` calls `fuse`."""
     sets_global: set[str] = field(default_factory=set)
@@ -111,28 +113,33 @@ class Statement:
     """If it binds a name asked for: its syntax tree without docstrings, as text, equal for equal code."""
 
 
-def find_answers(cells: Sequence[Cell], names: Sequence[str], starters: Mapping[str, str]) -> Program:
+def find_answers(
+    cells: Sequence[Cell], names: Sequence[str], starters: Mapping[str, str], released: Sequence[Cell] = ()
+) -> Program:
     """Find the answers in a notebook's cells, and the program that they need.
 
     Args:
         cells: the notebook's cells.
         names: the functions asked for.
         starters: for each name, the source of the cell as it was released; names without one count as attempted.
+        released: the cells of the lesson as it was released. A statement that is not among theirs is the student's own.
 
     Returns:
         The program. Whatever the cells hold, no exception is raised.
     """
     notes = Notes()
     statements = list(statements_of(cells, set(names), notes))
-    released = {name: shape_in(source, name) for name, source in starters.items()}
+    untouched = {name: shape_in(source, name) for name, source in starters.items()}
     found: dict[str, int] = {}
     shapes: dict[str, str] = {}
     not_attempted: list[str] = []
     missing: list[str] = []
     unwanted: set[int] = set()
+    unwritten: set[int] = set()
     for name in names:
         places = [i for i, s in enumerate(statements) if name in s.binds and name not in s.deletes]
-        written = [i for i in places if statements[i].shape != released.get(name)]
+        written = [i for i in places if statements[i].shape != untouched.get(name)]
+        unwritten |= set(places) - set(written)
         if written:
             found[name] = statements[written[-1]].piece.cell
             shapes[name] = statements[written[-1]].shape
@@ -141,6 +148,8 @@ def find_answers(cells: Sequence[Cell], names: Sequence[str], starters: Mapping[
         else:
             (not_attempted if places else missing).append(name)
             note_lost(name, bool(places), cells, [s for s in statements if not s.binds & set(names)], notes)
+    theirs = gists(tuple(released))
+    own = [s for i, s in enumerate(statements) if i not in unwritten and gist(s.piece.source) not in theirs]
     kept = [s for i, s in enumerate(statements) if i not in unwanted]
     slicer = Slicer(kept)
     needs = {name: slicer.needed(name, notes) for name in found}
@@ -151,9 +160,17 @@ def find_answers(cells: Sequence[Cell], names: Sequence[str], starters: Mapping[
     def pieces(chosen: Iterable[int]) -> tuple[Piece, ...]:
         return tuple(kept[i].piece for i in sorted(chosen))
 
-    alone = {name: pieces(own) for name, (own, _) in needs.items()}
+    wide = slicer.wider(needs, {id(s) for s in own}, set(names))
     return Program(
-        pieces(common), found, tuple(missing), tuple(not_attempted), notes.all(), alone, frozenset(apart), shapes
+        pieces=pieces(common),
+        found=found,
+        missing=tuple(missing),
+        not_attempted=tuple(not_attempted),
+        notes=notes.all(),
+        alone={name: pieces(chosen) for name, (chosen, _) in needs.items()},
+        wide={name: pieces(chosen) for name, chosen in wide.items() if chosen > needs[name][0]},
+        apart=frozenset(apart),
+        shapes=shapes,
     )
 
 
@@ -171,19 +188,15 @@ class Slicer:
 
     def __init__(self, statements: list[Statement]) -> None:
         self.statements = statements
-        self.imported = {name for s in statements for name in s.imports}
+        imported = {name for s in statements for name in s.imports}
         self.binders: dict[str, list[int]] = defaultdict(list)
         self.changers: dict[str, list[int]] = defaultdict(list)
-        set_by: dict[str, set[str]] = defaultdict(set)  # function -> the globals that it binds when it is called
-        for s in statements:
-            for name in s.binds if s.sets_global else ():
-                set_by[name] |= s.sets_global
         for i, s in enumerate(statements):
             for name in s.binds:
                 self.binders[name].append(i)
-            for name in s.changes.union(*(set_by[called] for called in s.calls)) - self.imported:
+            for name in s.changes - imported:
                 self.changers[name].append(i)
-        self.known = BUILTINS.union(self.binders, *set_by.values())
+        self.known = BUILTINS.union(self.binders, *(s.sets_global for s in statements))
 
     def horizon(self, name: str) -> int:
         """Return the statement up to which an answer sees the notebook: the last check of it, else the last of all.
@@ -206,12 +219,19 @@ class Slicer:
 
     def needed(self, wanted: str, notes: Notes) -> tuple[set[int], set[str]]:
         """Return the statements that an answer needs, and the names."""
+        taken, names, unknown = self.closure((), wanted, self.horizon(wanted))
+        for name, cell in unknown.items():
+            notes.add(f"Cell {cell} uses `{name}`, which no cell of the notebook defines.")
+        return taken, names
+
+    def closure(self, first: Iterable[int], wanted: str, last: int) -> tuple[set[int], set[str], dict[str, int]]:
+        """Return the first statements and those that they and a name need, all names needed, and the unknown ones."""
         taken: set[int] = set()
-        todo, seen = [wanted], {wanted}
+        seen, todo = {wanted}, [wanted]
         unknown: dict[str, int] = {}  # name -> cell where it is used
-        last = self.horizon(wanted)
-        while todo:
-            for i in self.bound_by(todo.pop(), last):
+        fresh = list(first)
+        while fresh or todo:
+            for i in fresh or self.bound_by(todo.pop(), last):
                 if i in taken:
                     continue
                 taken.add(i)
@@ -221,11 +241,34 @@ class Slicer:
                     todo.append(used)
                     if used not in self.known and used not in s.inner:
                         unknown[used] = s.piece.cell
+            fresh = []
         # An import of everything may define what no cell does, and replace builtins, as numpy's replaces `sum`.
         stars = {i for i, s in enumerate(self.statements) if s.star and i <= last and (unknown or seen & BUILTINS)}
-        for name, cell in unknown.items() if not stars else ():
-            notes.add(f"Cell {cell} uses `{name}`, which no cell of the notebook defines.")
-        return taken | stars, seen
+        return taken | stars, seen, {} if stars else unknown
+
+    def wider(
+        self, needs: Mapping[str, tuple[set[int], set[str]]], own: Set[int], answers: Set[str]
+    ) -> dict[str, set[int]]:
+        """Return for each answer what it needs, the student's own statements up to its horizon, and what those need.
+
+        Checks are left out, and a `del` of what an answer needs.
+
+        Args:
+            needs: for each answer, the statements that it needs, and the names.
+            own: the `id` of each statement that the student wrote.
+            answers: the names asked for.
+        """
+        names = set().union(*(wanted for _, wanted in needs.values())) - BUILTINS
+        chosen = [
+            i
+            for i, s in enumerate(self.statements)
+            if id(s) in own and not s.methods & answers and not s.deletes & names
+        ]
+        wide = {}
+        for answer, (needed, _) in needs.items():
+            last = self.horizon(answer)
+            wide[answer] = needed | self.closure([i for i in chosen if i <= last], answer, last)[0]
+        return wide
 
 
 def together(statements: list[Statement], needs: dict[str, tuple[set[int], set[str]]]) -> tuple[set[int], set[str]]:
@@ -364,8 +407,6 @@ def look_for_changes(part: ast.AST, s: Statement) -> None:
             s.methods.add(method.attr)
         case ast.Expr(value=ast.Call(func=ast.Name(id="setattr" | "delattr"), args=[first, *_])):
             s.changes |= root_of(first)
-        case ast.Expr(value=ast.Call(func=ast.Name(id=name))) | ast.Assign(value=ast.Call(func=ast.Name(id=name))):
-            s.calls.add(name)
         case ast.ImportFrom(names=[ast.alias(name="*")]):
             s.star = True
 
@@ -401,6 +442,17 @@ def shape_of(node: ast.AST, source: str) -> str:
         return ast.dump(node)
     except RecursionError:
         return source
+
+
+@functools.lru_cache(maxsize=8)
+def gists(cells: tuple[Cell, ...]) -> frozenset[str]:
+    """Return the gist of every top-level statement of these cells."""
+    return frozenset(gist(s.piece.source) for s in statements_of(cells, set(), Notes()))
+
+
+def gist(source: str) -> str:
+    """Return a statement's text without what a formatter changes: blanks, quotes, commas, brackets, comments."""
+    return LAYOUT.sub("", source)
 
 
 @functools.cache

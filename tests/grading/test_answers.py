@@ -90,7 +90,6 @@ RIGHT = {
     "counted up": ["n = 1", "n += 1", "def answer(x): return n * x"],
     "attribute of itself": ["def answer(x): return answer.by * x", "answer.by = 2"],
     "setattr": ["def answer(x): return answer.by * x", "setattr(answer, 'by', 2)"],
-    "global set by a call": ["def begin():\n    global by\n    by = 2", "begin()", "def answer(x): return by * x"],
     "global that is counted": ["calls = 0", "def answer(x):\n    global calls\n    calls += 1\n    return 2 * x"],
     "walrus": ["print(by := 2)", "def answer(x): return by * x"],
     "with": ["import io\nwith io.StringIO('2') as file:\n    by = int(file.read())", "def answer(x): return by * x"],
@@ -135,6 +134,86 @@ RIGHT = {
 def test_right_answers_are_found_with_all_they_need(sources):
     assert result(*sources) == 42
     assert result("print(1 / 0)", *sources, "table_of_others = 1 / 0") == 42
+
+
+BY_SIDE_EFFECT = {
+    "global set by a call": ["def begin():\n    global by\n    by = 2", "begin()", "def answer(x): return by * x"],
+    "argument of a function": [
+        "def fill(table):\n    for i in range(99): table.append(2 * i)",
+        "table = []\nfill(table)",
+        "def answer(x): return table[x]",
+    ],
+    "argument of a library's function": [
+        "import heapq\nqueue = [9]\nheapq.heappush(queue, 2)",
+        "def answer(x): return queue[0] * x",
+    ],
+    "value of a method": ["stack = [2, 9]\nlast = stack.pop()", "def answer(x): return stack[-1] * x"],
+    "value of setdefault": ["d = {}", "two = d.setdefault('by', 2)", "def answer(x): return d['by'] * x"],
+    "comprehension": ["out = []\n[out.append(2 * i) for i in range(99)]", "def answer(x): return out[x]"],
+    "alias": ["a = [0] * 99\nb = a\nb[21] = 42", "def answer(x): return a[x]"],
+    "loop": ["table = [[0]] * 99\nfor row in table: row[0] = 2", "def answer(x): return table[x][0] * x"],
+    "register": [
+        "known = {}\ndef register(f):\n    known[f.__name__] = f\n    return f",
+        "@register\ndef twice(x): return 2 * x",
+        "def answer(x): return known['twice'](x)",
+    ],
+    "singledispatch": [
+        "import functools\n@functools.singledispatch\ndef twice(x): return None",
+        "@twice.register\ndef _(x: int): return 2 * x",
+        "def answer(x): return twice(x)",
+    ],
+    "subclass": [
+        "class Base:\n    known = []\n    def __init_subclass__(cls): Base.known.append(cls)",
+        "class Two(Base):\n    by = 2",
+        "def answer(x): return Base.known[0].by * x",
+    ],
+    "exec": ["exec('by = 2')", "def answer(x): return by * x"],
+    "globals": ["globals()['by'] = 2", "def answer(x): return by * x"],
+    "method that sets a global": [
+        "class A:\n    def go(self):\n        global by\n        by = 2",
+        "A().go()",
+        "def answer(x): return by * x",
+    ],
+    "then deleted": ["globals()['by'] = 2", "twice = 2", "def answer(x): return by * x", "del answer"],
+}
+
+
+@pytest.mark.parametrize("sources", BY_SIDE_EFFECT.values(), ids=BY_SIDE_EFFECT)
+def test_what_a_slice_misses_is_in_the_wider_program(sources):
+    program = sliced("import unused", *sources, "check.answer(answer)")
+    with pytest.raises((AssertionError, LookupError, NameError, TypeError)):  # the slice has a wrong value or none
+        assert run(program.alone["answer"])["answer"](21) == 42
+    wide = [piece for piece in program.wide["answer"] if piece.source != "import unused"]
+    assert run(wide)["answer"](21) == 42
+
+
+def test_the_wider_program_is_the_students_own_and_what_it_needs():
+    released = cells(
+        "import torch\nnet = torch.nn.Linear(1, 1)",
+        "for _ in range(9**9):\n    net(torch.ones(1)).backward()",
+        STARTER,
+        "check.answer(answer)",
+        STARTER.replace("answer", "other"),
+        "check.other(other)",
+        "print(net)",
+    )
+
+    def wide(*sources: str) -> list[str]:
+        program = find_answers(
+            [*released[:2], *cells(*sources), *released[4:]], ["answer", "other"], {"answer": STARTER}, released
+        )
+        return [piece.source for piece in program.wide.get("answer", ())]
+
+    right = "def answer(x): return 2 * x"
+    assert wide(right) == []  # no more than the slice
+    assert wide("for _ in range( 9 ** 9 ) :\n\n  net(torch.ones(1,)).backward( ) # slow", right) == []
+    assert wide("x = 1", right, "check.answer(answer)", "y = 1") == ["x = 1", right]  # not what follows its last check
+    assert wide(right, "show(net)") == [
+        "import torch",
+        "net = torch.nn.Linear(1, 1)",
+        right,
+        "show(net)",
+    ]
 
 
 def test_nothing_else_is_taken():
