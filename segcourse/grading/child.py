@@ -6,6 +6,7 @@ it can open.
 """
 
 from __future__ import annotations
+import __future__
 
 import importlib
 import importlib.abc
@@ -14,16 +15,20 @@ import linecache
 import os
 import signal
 import sys
+import time
 import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
-from segcourse.exercises.guard import STOPPED, Ran, run_once
+from segcourse.exercises.guard import STOPPED, UNRUN, Ran, run_once
 from segcourse.grading import plain
 from segcourse.grading.sandbox import Isolation, Limits, lock_in
 
+FUTURE = __future__.annotations.compiler_flag
+"""Annotations are not computed: one that needs an import which is not here costs nobody a point."""
+TIME_IS_UP = "its time for all inputs was up: it is very slow, or there is a loop that never ends."
 WORDS = 500
 """How many characters of an exception's or a warning's words are passed on."""
 
@@ -85,7 +90,7 @@ def serve(descriptor: int) -> None:
     space = sys.modules["__main__"].__dict__
     space["__builtins__"] = __builtins__
     space["display"] = lambda *values, **options: None  # what Jupyter adds; an answer may still show things
-    plain.send(descriptor, {"problems": run_pieces(begin["pieces"], space)})
+    plain.send(descriptor, {"problems": run_pieces(plain.unpack(begin["pieces"]), space)})
     while True:
         asked = plain.receive(descriptor)
         replies = answers(asked, space)
@@ -109,7 +114,7 @@ def run_pieces(pieces: list[dict[str, Any]], space: dict[str, Any]) -> list[dict
         lines[piece["line"] - 1 : len(own)] = own[piece["line"] - 1 :]
         linecache.cache[name] = (len(source), None, lines, name)
         try:
-            exec(compile(source, name, "exec"), space)
+            exec(compile(source, name, "exec", FUTURE, dont_inherit=True), space)
         except BaseException as error:
             words = str(error).split("\n")[0][:WORDS]
             problems.append({"cell": piece["cell"], "says": f"{type(error).__name__[:100]}: {words}"})
@@ -117,23 +122,36 @@ def run_pieces(pieces: list[dict[str, Any]], space: dict[str, Any]) -> list[dict
 
 
 def answers(asked: dict[str, Any], space: dict[str, Any]) -> list[dict[str, Any]]:
-    """Call a function of theirs through its driver on one input after another, until one takes too long."""
+    """Call a function of theirs through its driver on one input after another, until the time is up or one is stuck."""
     module, _, name = asked["driver"].rpartition(".")
     drive: Callable[..., Any] = getattr(sys.modules[module], name)
     if asked["name"] not in space:
         return [{"problem": f"there is no {asked['name']} once your cells have run.", "kind": "NameError"}]
     replies: list[dict[str, Any]] = []
+    until = time.monotonic() + asked["seconds"]
     for case in asked["cases"]:
-        replies.append(within(asked["seconds"], space[asked["name"]], plain.decode(case), drive))
-        if replies[-1].get("kind") == STOPPED:
+        left = until - time.monotonic()
+        if replies and left <= 0:
+            break
+        replies.append(within(asked["call"], left, space[asked["name"]], plain.decode(case), drive))
+        if replies[-1].get("kind") in (STOPPED, UNRUN):
             break
     return replies
 
 
-def within(seconds: float, answer: Callable[..., Any], case: Any, drive: Callable[..., Any]) -> dict[str, Any]:
+def within(
+    seconds: float, left: float, answer: Callable[..., Any], case: Any, drive: Callable[..., Any]
+) -> dict[str, Any]:
     """Call a function once; when its time is up, interrupt it five times a second until it ends.
 
     It may prevent that. Then the judge, who does not wait much longer, has this process killed.
+
+    Args:
+        seconds: how long a call may take.
+        left: how much time there is for this call and all that come after it.
+        answer: the student's function.
+        case: its input.
+        drive: (answer, case) -> plain data.
     """
     running, late = True, False
 
@@ -144,7 +162,7 @@ def within(seconds: float, answer: Callable[..., Any], case: Any, drive: Callabl
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGALRM, interrupt)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.2)
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, min(seconds, left)), 0.2)
     try:
         reply = as_plain(run_once(answer, case, drive, None))
         running = False
@@ -152,8 +170,10 @@ def within(seconds: float, answer: Callable[..., Any], case: Any, drive: Callabl
         running = False
         reply = {"problem": "it raised KeyboardInterrupt.", "kind": "KeyboardInterrupt"}
     signal.setitimer(signal.ITIMER_REAL, 0)
+    if late and left < seconds:
+        return {"problem": TIME_IS_UP, "kind": UNRUN}
     if late:
-        return {"problem": f"it was stopped after {seconds:g} s. Is there a loop that never ends?", "kind": STOPPED}
+        return {"problem": f"it was stopped after {seconds:.2g} s. Is there a loop that never ends?", "kind": STOPPED}
     return reply
 
 

@@ -18,10 +18,11 @@ from pathlib import Path
 
 from segcourse import __version__, exercises
 from segcourse.exercises.exercise import Case, Exercise
-from segcourse.exercises.guard import STOPPED, Ran
+from segcourse.exercises.guard import STOPPED, UNRUN, Ran
 from segcourse.exercises.judge import Key, Outcome, Verdict, judge
 from segcourse.exercises.render import Card, verdict_card
 from segcourse.grading.answers import Piece, Program, find_answers, starters_of
+from segcourse.grading.child import TIME_IS_UP
 from segcourse.grading.intake import Submission
 from segcourse.grading.reading import Cell, UnreadableError, read_notebook
 from segcourse.grading.results import Record, Result, now
@@ -35,6 +36,10 @@ LINE = 1000
 """How many characters a line on a card has at most."""
 BATCH = 20
 """How many inputs are sent at once."""
+MOST_BYTES = 64 * 2**20
+"""How much an answer may return, in all: honest ones return a hundredth."""
+LEAST_SECONDS = 60.0
+"""A submission may take the time of all its exercises together, but always as much as this."""
 
 
 class Grader:
@@ -65,7 +70,7 @@ class Grader:
             if not exercise.drive.__module__.startswith(OPEN_TO_ANSWERS):
                 raise ValueError(f"the driver of {exercise.name} lies where answers cannot reach it: move it.")
         cells = read_notebook(released.read_bytes()).cells
-        self._starters = starters_of(cells, self._names)
+        self._released, self._starters = cells, starters_of(cells, self._names)
         self._setup = [cell for cell in cells if cell.kind == "code" and "from segcourse.lesson import" in cell.source]
         self._secret, self._seconds = secret, seconds
         self._worker = Worker(isolation, self.lesson.given, limits)
@@ -111,7 +116,7 @@ class Grader:
         except UnreadableError as error:
             return dataclasses.replace(blank, status="unreadable", notes=(*blank.notes, str(error)))
         own = [Cell(0, "code", cell.source) for cell in self._setup]
-        program = find_answers([*own, *notebook.cells], self._names, self._starters)
+        program = find_answers([*own, *notebook.cells], self._names, self._starters, self._released)
         notes = (*blank.notes, *notebook.notes, *program.notes)
         lost = self._worker.lost
         record = self._judge(blank, program, notes)
@@ -120,16 +125,17 @@ class Grader:
 
     def _judge(self, blank: Record, program: Program, notes: Sequence[str]) -> Record:
         began = self._worker.cpu
+        until = time.monotonic() + max(LEAST_SECONDS, self._seconds * len(self.lesson.exercises))
         todo = [e for e in self.lesson.exercises if e.name in program.found]
         # First the inputs that everybody may know: what a student will read is settled before any secret one is sent.
-        shown = _Runs(self._worker, program, self._seconds)
+        shown = _Runs(self._worker, program, self._seconds, until)
         verdicts = {e.name: shown.judge(e, self._key(e, PUBLIC), shrink=False) for e in todo}
-        for e in todo:  # what failed may have failed by another answer's doing
+        for e in todo:  # what failed may have failed by another answer's doing, or for want of a cell that was left out
             if verdicts[e.name].outcome is not Outcome.CORRECT:
-                verdicts[e.name] = shown.judge_alone(e, self._key(e, PUBLIC), shrink=True)
+                verdicts[e.name] = shown.judge_alone(e, self._key(e, PUBLIC))
         shown.close()
         cards = {name: verdict_card(verdict) for name, verdict in verdicts.items()}
-        runs = _Runs(self._worker, program, self._seconds)
+        runs = _Runs(self._worker, program, self._seconds, until, shown.wide)
         for e in todo:
             if verdicts[e.name].outcome is Outcome.CORRECT:
                 secret = self._key(e, self._secret)
@@ -162,7 +168,7 @@ class Grader:
         return dataclasses.replace(
             blank,
             results=tuple(results),
-            notes=tuple(dict.fromkeys([*notes, *shown.problems])),
+            notes=tuple(dict.fromkeys([*notes, *shown.problems, *runs.for_all])),
             tampering=tuple(dict.fromkeys([*runs.tampering, *shown.tampering])),
             seconds=round(self._worker.cpu - began, 3),
         )
@@ -182,45 +188,74 @@ class Grader:
 class _Runs:
     """Runs one submission's exercises: in one process as long as it lives, in another after that, or each alone."""
 
-    def __init__(self, worker: Worker, program: Program, seconds: float) -> None:
-        self._worker, self._program, self._seconds = worker, program, seconds
+    def __init__(
+        self, worker: Worker, program: Program, seconds: float, until: float, wide: Iterable[str] = ()
+    ) -> None:
+        self._worker, self._program, self._seconds, self._until = worker, program, seconds, until
         self._session: Session | None = None
         self._running = ""
         self._together = True
         self.alone: set[str] = set()
         """The exercises that have been run by themselves."""
+        self.wide = set(wide)
+        """Those that are right if all that the student wrote is run, and only then."""
         self.problems: list[str] = []
+        """For the student: what went wrong when cells were run, and how it was judged."""
+        self.for_all: list[str] = []
+        """Of these, what holds nothing that a submission says."""
         self.tampering: list[str] = []
 
     def judge(self, exercise: Exercise, key: Key, shrink: bool) -> Verdict:
         """Judge an exercise by the cases of a key, in the process that has run others, if it can be."""
-        alone = exercise.name in self._program.apart
+        alone = exercise.name in self._program.apart or exercise.name in self.wide
         if not alone and self._together:
             self._together = self._begin("", self._program.pieces).alive
         if alone or not self._together:  # running all cells ends the process: run for each answer what it needs itself
             return self.judge_alone(exercise, key, shrink)
         return self._judge(exercise, key, shrink)
 
-    def judge_alone(self, exercise: Exercise, key: Key, shrink: bool) -> Verdict:
-        """Judge an exercise in a process that has run nothing but the answer and what it needs."""
-        self._begin(exercise.name, self._program.alone[exercise.name])
-        self.alone.add(exercise.name)
-        return self._judge(exercise, key, shrink)
+    def judge_alone(self, exercise: Exercise, key: Key, shrink: bool = True) -> Verdict:
+        """Judge an exercise in a process that runs what the answer needs; if that fails, all that the student wrote."""
+        name = exercise.name
+        self.alone.add(name)
+        if name not in self.wide:
+            self._begin(name, self._program.alone[name])
+            verdict = self._judge(exercise, key, shrink)
+            if verdict.outcome is Outcome.CORRECT or name not in self._program.wide:
+                return verdict
+        self._begin(f"{name} wide", self._program.wide[name])
+        widely = self._judge(exercise, key, shrink=False)
+        if widely.outcome is Outcome.CORRECT:
+            self.wide.add(name)
+            self._tell(f"`{name}` is right only if your other cells are run before it; it was judged that way.")
+        return widely if name in self.wide else verdict
 
     def _judge(self, exercise: Exercise, key: Key, shrink: bool) -> Verdict:
         assert self._session is not None
-        run = _Asked(self._session, exercise, key.cases, self._seconds)
-        try:
-            return judge(exercise, run, seed=0, key=key, hurry=False, shrink=shrink)
-        except Exception as error:  # a value that nobody thought of: the class is graded all the same
-            self.problems.append(f"{exercise.name} could not be judged ({type(error).__name__}): look at it by hand.")
+        if time.monotonic() >= self._until:
+            self._tell(f"`{exercise.name}`: the time for the whole submission was up. Look at it by hand.")
             return Verdict(exercise, Outcome.NOT_YET)
+        run = _Asked(self._session, exercise, key.cases, min(time.monotonic() + self._seconds, self._until))
+        try:
+            verdict = judge(exercise, run, seed=0, key=key, hurry=False, shrink=shrink)
+        except Exception as error:  # a value that nobody thought of: the class is graded all the same
+            self.problems.append(f"This was raised when it was judged: {type(error).__name__}.")
+            self._tell(f"`{exercise.name}` could not be judged: look at it by hand.")
+            return Verdict(exercise, Outcome.NOT_YET)
+        if verdict.outcome is Outcome.CORRECT and verdict.ran < len(key.cases):
+            self._tell(f"`{exercise.name}` is slow: there was not time for all inputs; it was right on those tried.")
+        return verdict
+
+    def _tell(self, note: str) -> None:
+        self.problems.append(note)
+        self.for_all.append(note)
 
     def _begin(self, name: str, pieces: Iterable[Piece]) -> Session:
         """Have these pieces run, in a new process unless the one with this name still lives."""
         if self._session is None or not self._session.alive or self._running != name:
             self.close()
-            self._session = self._worker.run([dataclasses.asdict(piece) for piece in pieces], self._seconds)
+            seconds = min(self._seconds, max(0.1, self._until - time.monotonic()))
+            self._session = self._worker.run([dataclasses.asdict(piece) for piece in pieces], seconds)
             self._running = name
             self.problems += self._session.problems
         return self._session
@@ -237,19 +272,22 @@ class _Runs:
 class _Asked:
     """Runs the answer on a case, as the judge asks; the cases of the key are sent in batches."""
 
-    def __init__(self, session: Session, exercise: Exercise, cases: Sequence[Case], seconds: float) -> None:
+    def __init__(self, session: Session, exercise: Exercise, cases: Sequence[Case], until: float) -> None:
         self._session, self._exercise, self._ahead = session, exercise, list(cases)
         self._results: list[Ran] = []
-        self._deadline = time.monotonic() + seconds
+        self._until, self._most = until, session.received + MOST_BYTES
 
     def __call__(self, case: Case) -> Ran:
-        left = self._deadline - time.monotonic()
         if not self._results:
+            left = self._until - time.monotonic()
             if not self._session.alive or left <= 0:
-                return Ran(problem="its time was up before all inputs were tried.", kind=STOPPED)
-            batch = self._ahead[:BATCH] if self._ahead and self._ahead[0] is case else [case]
-            del self._ahead[: len(batch)]
-            self._results = self._session.ask(self._exercise, batch, left)
+                return Ran(problem=TIME_IS_UP, kind=UNRUN)
+            if self._session.received > self._most:
+                return Ran(problem="what it returns is too large, all inputs taken together.", kind=STOPPED)
+            planned = bool(self._ahead) and self._ahead[0] is case
+            self._results = self._session.ask(self._exercise, self._ahead[:BATCH] if planned else [case], left)
+            if planned:
+                del self._ahead[: len(self._results)]
         return self._results.pop(0)
 
 
@@ -258,7 +296,7 @@ def card_of_secret(verdict: Verdict) -> Card:
     card = verdict_card(without_words(dataclasses.replace(verdict, failure=None)))
     if verdict.outcome is Outcome.CORRECT:
         return card
-    says = "It is right on the inputs that may be shown and wrong on others: does something hold for some inputs only?"
+    says = "It is right on the inputs that may be shown. On others it is wrong or too slow: what is different in those?"
     return dataclasses.replace(card, lines=[*card.lines, says])
 
 

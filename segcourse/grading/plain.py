@@ -20,11 +20,13 @@ import select
 import struct
 import time
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence, Set
 from typing import Any
 
 import numpy as np
 import torch
+
+from segcourse.exercises.compare import is_ordinary
 
 MESSAGE_BYTES = 16 * 2**20
 """The longest message that is read."""
@@ -91,27 +93,38 @@ def encode(value: Any, depth: int = 0) -> Any:
         return {"dots": 0}
     if isinstance(value, str):
         return str.__str__(value)
-    if isinstance(value, np.generic):
-        return encode(value.item(), depth + 1)
+    if isinstance(value, np.bool_):
+        return bool(value)
     if isinstance(value, numbers.Integral):
         return int(value)
     if isinstance(value, numbers.Real):
         return float(value)
     if isinstance(value, torch.Tensor):
         return _encode_tensor(value)
+    if isinstance(value, np.ndarray) and value.ndim <= 1 and str(value.dtype) not in _ARRAYS:
+        return encode(value.tolist(), depth + 1)  # texts, objects: comparisons take a row of them for a list
     if isinstance(value, np.ndarray):
         return _encode_array("array", np.asarray(value), str(value.dtype), list(value.shape))
     for kind, name in ((list, "list"), (tuple, "tuple"), (set, "set"), (frozenset, "frozenset")):
         if isinstance(value, kind):
-            return {name: [encode(part, depth + 1) for part in value]}
+            inner = _encode_key if issubclass(kind, Set) else encode
+            return {name: [inner(part, depth + 1) for part in value]}
     if isinstance(value, dict):
-        return {"dict": [[encode(k, depth + 1), encode(v, depth + 1)] for k, v in value.items()]}
+        return {"dict": [[_encode_key(k, depth + 1), encode(v, depth + 1)] for k, v in value.items()]}
     return {"other": type(value).__name__}
+
+
+def _encode_key(value: Any, depth: int) -> Any:
+    """Return a key as JSON's own kinds: a number, a text, None or a tuple of such; of others, the type's name."""
+    if isinstance(value, tuple) and depth <= DEPTH:
+        return {"tuple": [_encode_key(part, depth + 1) for part in value]}
+    simple = value is None or isinstance(value, (str, np.bool_, numbers.Real))
+    return encode(value, depth) if simple else {"other": type(value).__name__}
 
 
 def _encode_tensor(value: torch.Tensor) -> Any:
     dtype = str(value.dtype).removeprefix("torch.")
-    if value.layout is not torch.strided or value.is_quantized or dtype not in _TENSORS or value.device.type == "meta":
+    if not is_ordinary(value) or dtype not in _TENSORS:
         return {"other": f"{str(value.layout).removeprefix('torch.')} {dtype} tensor"}
     plain = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
     raw = plain.view(torch.int16) if plain.dtype is torch.bfloat16 else plain  # NumPy has no bfloat16
@@ -171,9 +184,21 @@ def decode(data: Any, depth: int = 0) -> Any:
 def _keys(values: Iterable[Hashable]) -> list[Hashable]:
     """Return values that can be the keys of a dict in a time that grows no faster than their number."""
     keys = list(values)
+    if not all(map(_can_be_key, keys)):
+        raise ForgedError("a key that no number, text or tuple is")
     if len(keys) > SAME_HASH and max(Counter(map(hash, keys)).values()) > SAME_HASH:
         raise ForgedError("keys that are made to collide")
     return keys
+
+
+def _can_be_key(value: Hashable) -> bool:
+    if type(value) is tuple:
+        return all(map(_can_be_key, value))
+    return value is None or isinstance(value, (bool, int, float, str, _StandIn))
+
+
+class _StandIn:
+    """Stands for a value that is not plain, by the name of its type."""
 
 
 def _stand_in(name: str) -> Any:
@@ -183,7 +208,7 @@ def _stand_in(name: str) -> Any:
 
 @functools.lru_cache(100)  # a type takes a thousand bytes, and a message could ask for very many
 def _type_called(name: str) -> type:
-    return type(name, (), {})
+    return type(name, (_StandIn,), {})
 
 
 def _possible(shape: list[int]) -> bool:
@@ -214,6 +239,16 @@ def _decode_array(kind: str, content: list[Any]) -> Any:
         return values
     tensor = torch.from_numpy(values)
     return tensor.view(torch.bfloat16) if dtype == "bfloat16" else tensor
+
+
+def pack(values: Sequence[dict[str, Any]]) -> str:
+    """Return JSON's own values as one text without commas: what a program holds does not count as a message's parts."""
+    return base64.b64encode(json.dumps(values).encode()).decode()
+
+
+def unpack(text: str) -> Any:
+    """Return what `pack` made a text of."""
+    return json.loads(base64.b64decode(text))
 
 
 # --- messages ------------------------------------------------------------------------------------------------
@@ -254,11 +289,24 @@ def receive(descriptor: int, seconds: float | None = None) -> dict[str, Any]:
         Late: if it did not come whole in time.
         ForgedError: if it is too long, is no JSON or holds too many values.
     """
+    return parse(read(descriptor, seconds))
+
+
+def read(descriptor: int, seconds: float | None = None) -> bytes:
+    """Return the next message's bytes; what `receive` raises, but for what is wrong with them."""
     deadline = None if seconds is None else time.monotonic() + seconds
     (length,) = struct.unpack(">I", _read(descriptor, 4, deadline))
     if length > MESSAGE_BYTES:
         raise ForgedError("a message longer than may be")
-    data = _read(descriptor, length, deadline)
+    return _read(descriptor, length, deadline)
+
+
+def parse(data: bytes) -> dict[str, Any]:
+    """Return the message that these bytes are.
+
+    Raises:
+        ForgedError: if they are no JSON or hold too many values.
+    """
     if data.count(b",") + data.count(b"[") + data.count(b"{") > 4 * PARTS:
         raise ForgedError("a message of too many parts")
     try:

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import resource
 import signal
 import site
 import socket
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from segcourse.exercises.exercise import Case, Exercise
-from segcourse.exercises.guard import ENDED, STOPPED, Ran
+from segcourse.exercises.guard import ENDED, STOPPED, UNRUN, Ran
 from segcourse.grading import child, plain
 from segcourse.grading.sandbox import Isolation, Limits, room, without
 
@@ -46,7 +47,8 @@ START_SECONDS = 120.0
 END_SECONDS = 20.0
 CALL_SLACK = 5.0
 """A busy machine may take so many times longer for a call than an exercise allows, before it counts as endless."""
-
+GRACE = 0.25
+"""A process that stops by itself when its time is up has this part of it longer, and as many seconds, to say so."""
 MOST_PROBLEMS, PROBLEM_WORDS = 20, 200
 """How many problems of cells are told, and how many characters of each."""
 
@@ -74,6 +76,8 @@ class Session:
         self.problems = problems
         """What went wrong when its cells were run, in words for the student."""
         self.alive = True
+        self.received = 0
+        """How many bytes have come back."""
         self.forged = ""
         """What was wrong with a message that no honest process sends; empty as a rule."""
 
@@ -81,7 +85,7 @@ class Session:
         """Call the submission's function on one input after another, within so many seconds in all.
 
         Returns:
-            What each call came to, up to the first after which nothing can be called any more.
+            What each call came to, up to the last that there was time for, or after which nothing can be called.
         """
         self._number += 1
         asked = {
@@ -89,16 +93,20 @@ class Session:
             "name": exercise.name,
             "driver": f"{exercise.drive.__module__}.{exercise.drive.__qualname__}",
             "cases": [plain.encode(case) for case in cases],
-            "seconds": min(CALL_SLACK * exercise.seconds, seconds),
+            "call": CALL_SLACK * exercise.seconds,
+            "seconds": seconds,
         }
         try:
             plain.send(self._channel.fileno(), asked, seconds)
-            reply = plain.receive(self._channel.fileno(), seconds)
+            data = plain.read(self._channel.fileno(), seconds + GRACE * seconds + GRACE)
+            self.received += len(data)
+            reply = plain.parse(data)
             replies = reply.get("ran")
             if reply.get("number") != self._number or type(replies) is not list or not 1 <= len(replies) <= len(cases):
                 raise plain.ForgedError("an answer to a question that was not asked")
             came = [child.as_ran(each) for each in replies]
-            self.alive = came[-1].kind != STOPPED  # an interrupt leaves things half done: the next has a new process
+            # An interrupt leaves things half done: what comes next has a new process.
+            self.alive = came[-1].kind not in (STOPPED, UNRUN)
             return came
         except plain.TooLargeError:
             if len(cases) == 1:
@@ -107,7 +115,7 @@ class Session:
         except plain.Late:
             self.alive = False
             return [
-                Ran(problem=f"it was stopped after {seconds:.0f} s. Is there a loop that never ends?", kind=STOPPED)
+                Ran(problem=f"it was stopped after {seconds:.2g} s. Is there a loop that never ends?", kind=STOPPED)
             ]
         except plain.Ended:
             self.alive = False
@@ -125,10 +133,19 @@ class Session:
 
 
 class Worker:
-    """A process with torch loaded, inside the outer room if there is one; forks a locked process per submission."""
+    """A process with torch loaded, inside the outer room if there is one; forks a locked process per submission.
 
-    def __init__(self, isolation: Isolation, given: Sequence[str] = (), limits: Limits | None = None) -> None:
-        self.isolation, self.limits, self._given = isolation, limits or Limits(), tuple(given)
+    Only Linux forks well with so much loaded. Elsewhere each submission has a worker of its own, which takes seconds.
+    """
+
+    def __init__(
+        self,
+        isolation: Isolation,
+        given: Sequence[str] = (),
+        limits: Limits | None = None,
+        forks: bool = sys.platform == "linux",
+    ) -> None:
+        self.isolation, self.limits, self._given, self._forks = isolation, limits or Limits(), tuple(given), forks
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self.cpu = 0.0
@@ -148,6 +165,7 @@ class Worker:
         here, there = socket.socketpair()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would fill up
         command = [sys.executable, "-I", "-c", BOOT, str(there.fileno()), str(PACKAGE.parent)]
+        command += [] if self._forks else ["cold"]
         if self.isolation.bubblewrap:
             variables = [part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)]
             command = [*room([*python_folders(), *open_files(self._given)], hidden_folders()), *variables, *command]
@@ -180,18 +198,20 @@ class Worker:
         """
         self.start()
         assert self._control is not None
-        here, there = socket.socketpair()
-        here.setblocking(False)
         begin = {
-            "pieces": list(pieces),
+            "pieces": plain.pack(pieces),
             "given": self._given,
             "isolation": dataclasses.asdict(self.isolation),
             "limits": dataclasses.asdict(self.limits),
             "readable": readable(),
         }
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the worker has just gone: the session ends
-            socket.send_fds(self._control, [b"begin"], [there.fileno()])
-        there.close()
+        here = self._control
+        if self._forks:
+            here, there = socket.socketpair()
+            here.setblocking(False)
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # the worker has just gone: it ends
+                socket.send_fds(self._control, [b"begin"], [there.fileno()])
+            there.close()
         session = Session(self, here, [])
         try:
             plain.send(here.fileno(), begin, seconds)
@@ -209,6 +229,12 @@ class Worker:
 
     def end(self) -> None:
         """End what was begun last; if the worker does not answer, end the worker."""
+        if not self._forks:
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            self.close()
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            self.cpu += after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            return
         if self._control is None:
             return
         try:

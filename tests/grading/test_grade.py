@@ -1,0 +1,121 @@
+"""One submission's way through the grader, where time, size or cells left out matter."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from grading.bank import ALL, LESSON, cells, code, content
+
+from segcourse.grading import grade
+from segcourse.grading.intake import Submission
+from segcourse.grading.results import Record
+from segcourse.grading.runner import Worker
+from segcourse.grading.sandbox import strongest
+
+RELEASED = Path(__file__).resolve().parents[2] / "lessons" / f"{LESSON}.ipynb"
+PRODUCT = "return __import__('math').prod(strides)"
+
+
+@pytest.fixture(scope="module")
+def grader() -> Iterator[grade.Grader]:
+    isolation = strongest()
+    if not isolation.hides_files:
+        pytest.skip("this machine offers no isolation that hides its files, so nothing is graded here")
+    with grade.Grader(LESSON, RELEASED, b"a secret", isolation) as made:
+        yield made
+
+
+def graded(grader: grade.Grader, *before: str, **changed: str) -> Record:
+    """The record of a right notebook, with these cells before the answers, and answers that are changed."""
+    setup, *answers = cells(**changed)
+    data = json.dumps(content([setup, *map(code, before), *answers])).encode()
+    return grader.grade(Submission("ann", "a.ipynb", loader=lambda: data))
+
+
+def lost(record: Record) -> set[str]:
+    return {result.name for result in record.results if result.points < result.of}
+
+
+def stride(*lines: str) -> str:
+    """An answer to `compound_stride` with these lines."""
+    return "import time\ndef compound_stride(strides):\n    " + "\n    ".join(lines)
+
+
+def test_a_slow_answer_is_judged_by_what_there_was_time_for(
+    grader: grade.Grader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grader, "_seconds", 2.0)
+    record = graded(grader, compound_stride=stride("time.sleep(0.08)", PRODUCT))
+    assert not lost(record)
+    assert any("slow" in note for note in record.notes)
+    record = graded(grader, compound_stride=stride("time.sleep(0.08)", "return sum(strides)"))
+    assert lost(record) == {"compound_stride"}
+
+
+def test_an_answer_too_slow_for_a_judgement_is_told_so(grader: grade.Grader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grader, "_seconds", 1.0)
+    record = graded(grader, compound_stride=stride("time.sleep(0.4)", PRODUCT))
+    assert lost(record) == {"compound_stride"}
+    card = next(result.card for result in record.results if result.name == "compound_stride")
+    assert "very slow" in str(card)
+
+
+def test_a_submission_has_a_time_of_its_own(grader: grade.Grader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grade, "LEAST_SECONDS", 2.0)
+    monkeypatch.setattr(grader, "_seconds", 0.2)
+    endless = "def {}(*given):\n    while True:\n        try: time.sleep(9)\n        except BaseException: pass"
+    loops = {name: f"import time\n{endless.format(name)}" for name in ALL}
+    began = time.monotonic()
+    record = graded(grader, **loops)
+    assert time.monotonic() - began < 6
+    assert lost(record) == ALL
+    assert any("the time for the whole submission was up" in note for note in record.notes)
+
+
+def test_what_an_answer_may_return_is_bounded_in_all(grader: grade.Grader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grade, "MOST_BYTES", 100)
+    record = graded(grader)
+    assert "compound_stride" in lost(record)
+    assert "too large" in str(record.results)
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        "table = [0]\ndef fill(to): to[0] = 1\nfill(table)",
+        "import heapq\ntable = []\nheapq.heappush(table, 1)",
+        "table = []\n[table.append(1) for _ in range(1)]",
+        "table = [0]\nother = table\nother[0] = 1",
+    ],
+)
+def test_an_answer_gets_what_its_own_cells_have_changed(own: str, grader: grade.Grader) -> None:
+    answer = stride("if not table or table[0] != 1: raise ValueError(table)", PRODUCT)
+    record = graded(grader, own, compound_stride=answer)
+    assert not lost(record)
+    assert any("other cells are run before it" in note for note in record.notes)
+
+
+def test_a_long_table_is_no_tampering(grader: grade.Grader) -> None:
+    tables = [f"table_{number} = [{'1,' * 45_000}]" for number in range(5)]  # 225,000 commas
+    answer = stride("; ".join(f"table_{number}" for number in range(5)), PRODUCT)
+    record = graded(grader, *tables, compound_stride=answer)
+    assert not lost(record), record.notes
+    assert not record.tampering
+
+
+def test_annotations_are_not_computed(grader: grade.Grader) -> None:
+    answer = f"def compound_stride(strides: Sequence[int]) -> Whole:\n    {PRODUCT}"
+    assert not lost(graded(grader, compound_stride=answer))
+
+
+def test_without_a_fork_each_submission_has_a_worker_of_its_own(grader: grade.Grader) -> None:
+    with grade.Grader(LESSON, RELEASED, b"a secret", strongest()) as cold:
+        cold._worker = Worker(strongest(), forks=False)
+        record = graded(cold, compound_stride=stride("return sum(strides)"))
+    expected = graded(grader, compound_stride=stride("return sum(strides)"))
+    assert record.marks == expected.marks
+    assert lost(record) == {"compound_stride"}
