@@ -3,11 +3,13 @@
 The released notebook says what there is to mark: its cells that nbgrader calls manually graded (`grade` and `solution`
 both true, with points). `by_hand/index.html` shows what each student has put there, `by_hand.csv` takes the marks:
 
-    student, task, points, of, comment, answer
+    student, task, points, of, comment, answer, identifier
 
 Points and comments are a person's: a further run of the grader adds rows, keeps what is there, and leaves the file as
 it was in `by_hand.before.csv`. A table that cannot be understood is refused and left alone. `answer` stands for what
 was marked. If a student hands in something else, the mark stays and the page says so; empty the cell once it was seen.
+`identifier` is the LMS's number for the student. Where there is one, a mark follows it and not the name, which may be
+another student's the next time.
 """
 
 from __future__ import annotations
@@ -16,7 +18,6 @@ import base64
 import dataclasses
 import hashlib
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,9 @@ from segcourse.grading.tables import Mark, Marks, TableError, cell, csv_bytes, n
 from segcourse.home import write_atomically
 
 TABLE, BACKUP, FOLDER = "by_hand.csv", "by_hand.before.csv", "by_hand"
-COLUMNS = ("student", "task", "points", "of", "comment", "answer")
+COLUMNS = ("student", "task", "points", "of", "comment", "answer", "identifier")
+NUMBER = "id-"
+"""Stands before an LMS's number in the table, or a spreadsheet would round a long one."""
 MAX_TEXT, MAX_PICTURES, MAX_PICTURE_BYTES, MAX_SIDE = 10_000, 3, 400_000, 3_000
 """How much of an answer is shown: characters of each text; pictures, bytes of each, pixels of their sides."""
 ON_A_PAGE = 25
@@ -63,6 +66,8 @@ class Answer:
     pictures: tuple[bytes, ...] = ()
     note: str = ""
     """Why there is nothing, or less than there was."""
+    identifier: str = ""
+    """The LMS's number for the student, if it is known."""
 
     @property
     def digest(self) -> str:
@@ -218,7 +223,7 @@ def read_marks(path: Path) -> list[Mark]:
     lacking = [name for name in COLUMNS[:4] if name not in head]
     if lacking:
         raise TableError(f"{path.name} has no column {', '.join(lacking)}. {BACKUP} holds the table as it was before.")
-    marks: dict[tuple[str, str], Mark] = {}
+    marks: dict[tuple[str, str, str], Mark] = {}
     for line, row in enumerate(rows[1:], 2):
         values = dict(zip(head, [value.strip() for value in row]))
         if not values.get("student") and not values.get("points"):
@@ -230,16 +235,17 @@ def read_marks(path: Path) -> list[Mark]:
             points_in(values.get("of", ""), path, line) or 0.0,
             values.get("comment", ""),
             values.get("answer", ""),
+            values.get("identifier", "").removeprefix(NUMBER),
         )
         if mark.points is not None and mark.points > mark.of:
             raise TableError(f"{path.name}, row {line}: {number(mark.points)} of {number(mark.of)} points. Correct it.")
-        known = marks.get((mark.student, mark.task), mark)
+        known = marks.get(key_of(mark), mark)
         if (known.points, known.comment) != (mark.points, mark.comment):
             raise TableError(
                 f"{path.name}, row {line}: {mark.student} and {mark.task} stand there twice, with different marks. "
                 "Delete one of the two rows."
             )
-        marks[mark.student, mark.task] = mark
+        marks[key_of(mark)] = mark
     return list(marks.values())
 
 
@@ -265,29 +271,33 @@ def update_marks(path: Path, answers: Sequence[Answer], tasks: Sequence[Task]) -
         tasks: the lesson's.
 
     Returns:
-        The marks, as they stand in the table now.
+        The marks as they stand in the table now: one for each answer, in their order, then those of who is gone.
 
     Raises:
         TableError: if the table there cannot be read, or does not fit the lesson; it is then left as it is.
     """
     before = path.read_bytes() if path.exists() else None
-    old = {(mark.student, mark.task): mark for mark in (read_marks(path) if before is not None else ())}
+    old = read_marks(path) if before is not None else []
     of = {written(task.name): task.of for task in tasks}
-    for mark in old.values():
+    for mark in old:
         if mark.points is not None and mark.of != of.get(mark.task, mark.of):
             raise TableError(
                 f"{path.name}: {mark.task} gives {number(of[mark.task])} points now; {mark.student} was given "
                 f"{number(mark.points)} of {number(mark.of)}. Mark it anew: empty the points and correct `of`."
             )
-    marks = []
+    students = {answer.student: answer.identifier for answer in answers}
+    given = {(name, mark.task): mark for name in students for mark in marks_of(old, name, students[name])}
+    marks, used = [], set()
     for answer in answers:
-        key = written(answer.student), written(answer.task)
-        kept = old.pop(key, None) or Mark(*key, None, of[key[1]])
+        name, task = written(answer.student), written(answer.task)
+        kept = given.get((answer.student, task)) or Mark(name, task, None, of[task])
+        used.add(key_of(kept))
         digest = kept.answer if kept.points is not None and kept.answer else answer.digest
-        marks.append(dataclasses.replace(kept, of=of[key[1]], answer=digest))
-    marks += [mark for mark in old.values() if mark.points is not None or mark.comment]  # who is gone may come back
-    rows = [[m.student, m.task, "" if m.points is None else m.points, m.of, m.comment, m.answer] for m in marks]
-    after = csv_bytes([COLUMNS, *rows], bom=True)
+        known = answer.identifier or kept.identifier
+        marks.append(dataclasses.replace(kept, student=name, identifier=known, of=of[task], answer=digest))
+    rest = [mark for mark in old if key_of(mark) not in used]
+    marks += [mark for mark in rest if mark.points is not None or mark.comment]  # who is gone may come back
+    after = csv_bytes([COLUMNS, *map(row_of, marks)], bom=True)
     if after != before:
         if before is not None:
             write_atomically(path.with_name(BACKUP), before)
@@ -300,34 +310,56 @@ def written(text: str) -> str:
     return cell(text).strip()
 
 
-def by_student(marks: Iterable[Mark], students: Iterable[str]) -> Marks:
-    """Return each student's marks; those of a student whom nobody knows any more are left out."""
-    found: dict[str, list[Mark]] = defaultdict(list)
-    for mark in marks:
-        found[mark.student].append(mark)
-    return {student: tuple(found[written(student)]) for student in students if written(student) in found}
+def row_of(mark: Mark) -> list[str | float]:
+    """Return a mark as it stands in the table."""
+    points = "" if mark.points is None else mark.points
+    identifier = mark.identifier and NUMBER + mark.identifier
+    return [mark.student, mark.task, points, mark.of, mark.comment, mark.answer, identifier]
 
 
-def marks_in(out: Path, students: Iterable[str]) -> Marks:
+def key_of(mark: Mark) -> tuple[str, str, str]:
+    """Return what no two rows of the table have in common."""
+    return mark.identifier, mark.student, mark.task
+
+
+def marks_of(marks: Iterable[Mark], student: str, identifier: str) -> list[Mark]:
+    """Return a student's marks: the rows with the LMS's number, else those with the name and with no other number."""
+    marks, name = list(marks), written(student)
+    numbered = [mark for mark in marks if identifier and mark.identifier == identifier]
+    tasks = {mark.task for mark in numbered}
+    named = [mark for mark in marks if mark.student == name and not (identifier and mark.identifier)]
+    return numbered + [mark for mark in named if mark.task not in tasks]
+
+
+def marks_in(out: Path, students: Mapping[str, str]) -> Marks:
     """Return the marks in an output folder, by student; none if nothing is marked by hand there.
+
+    Args:
+        out: the output folder.
+        students: for each the LMS's number, empty if it is not known. Marks of others are left out.
 
     Raises:
         TableError: if the table cannot be read.
     """
     path = out / TABLE
-    return by_student(read_marks(path), students) if path.exists() else {}
+    marks = read_marks(path) if path.exists() else []
+    found = {student: marks_of(marks, student, identifier) for student, identifier in students.items()}
+    return {student: mine for student, mine in found.items() if mine}
 
 
 # --- the pages -----------------------------------------------------------------------------------------------
 
 
-def write_by_hand(out: Path, released: bytes, files: Mapping[str, Loader | None]) -> None:
+def write_by_hand(
+    out: Path, released: bytes, files: Mapping[str, Loader | None], identifiers: Mapping[str, str] | None = None
+) -> None:
     """Write `by_hand.csv` and the pages in `by_hand/`, if the lesson has something to mark by hand.
 
     Args:
         out: the output folder.
         released: the notebook as students got it.
         files: for each student what returns the notebook's bytes; None where there is none.
+        identifiers: the LMS's number for a student, where it is known.
 
     Raises:
         TableError: if the table there does not fit; nothing is changed then.
@@ -336,7 +368,9 @@ def write_by_hand(out: Path, released: bytes, files: Mapping[str, Loader | None]
     if not tasks:
         return
     answers = [answer for student in sorted(files) for answer in answers_in(student, files[student], tasks)]
-    marks = {(m.student, m.task): m for m in update_marks(out / TABLE, answers, tasks)}
+    numbers = identifiers or {}
+    answers = [dataclasses.replace(answer, identifier=numbers.get(answer.student, "")) for answer in answers]
+    marks = dict(zip(answers, update_marks(out / TABLE, answers, tasks)))
     folder = out / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     links = []
@@ -346,7 +380,7 @@ def write_by_hand(out: Path, released: bytes, files: Mapping[str, Loader | None]
             shown = mine[start : start + ON_A_PAGE]
             name = f"{number_of_task:02}-{part:02}.html"
             write_atomically(folder / name, task_page(task, shown, marks))
-            left = sum(mark_of(marks, answer).points is None for answer in shown)
+            left = sum(marks[answer].points is None for answer in shown)
             links.append(
                 f'<a href="{name}">{esc(task.name)}</a>, {who(shown[0].student)} to {who(shown[-1].student)}: '
                 f"{left} of {len(shown)} left to mark"
@@ -357,18 +391,13 @@ def write_by_hand(out: Path, released: bytes, files: Mapping[str, Loader | None]
     write_atomically(folder / "index.html", page("To mark by hand", f"<h1>To mark by hand</h1>{says}{bullets(links)}"))
 
 
-def mark_of(marks: Mapping[tuple[str, str], Mark], answer: Answer) -> Mark:
-    """Return the mark of an answer."""
-    return marks[written(answer.student), written(answer.task)]
-
-
-def task_page(task: Task, answers: Sequence[Answer], marks: Mapping[tuple[str, str], Mark]) -> bytes:
+def task_page(task: Task, answers: Sequence[Answer], marks: Mapping[Answer, Mark]) -> bytes:
     """Return a page with what these students have put into a task's cell."""
     parts = [f"<h1>{esc(task.name)}, {number(task.of)} points</h1>"]
     if task.asks:
         parts.append(f"<pre>{esc(shortened(task.asks))}</pre>")
     for answer in answers:
-        mark = mark_of(marks, answer)
+        mark = marks[answer]
         given = "Not marked yet" if mark.points is None else f"{number(mark.points)} of {number(mark.of)}"
         changed = " The answer has changed since it was marked." if mark.answer != answer.digest else ""
         note = f'<p class="soft">{esc(answer.note)}</p>' if answer.note else ""

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import secrets
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 from segcourse import exercises
 from segcourse.grading.answers import starters_of
-from segcourse.grading.by_hand import marks_in
+from segcourse.grading.by_hand import marks_in, tasks_of
 from segcourse.grading.intake import Submission, collect
 from segcourse.grading.reading import UnreadableError, read_notebook
-from segcourse.grading.results import Record, Records
+from segcourse.grading.results import FOLDER, GONE, Record, Records, counting, held, now
 from segcourse.grading.sandbox import MIB, Isolation, Limits, end_with_parent, strongest
-from segcourse.home import short, write_atomically
+from segcourse.home import lessons_folder, short
 
-SECRET = "secret.txt"
+SECRET, LEFT_OUT = "secret.txt", "left_out"
 UNITS = {"": 1, "K": 2**10, "M": MIB, "G": 2**30}
 
 
@@ -55,11 +59,12 @@ def run(order: Order) -> int:
 
     Raises:
         GradingError: if the order cannot be carried out; nothing has been run then.
+        BusyError: if another process is at work in the output folder.
         OSError: if the results cannot be written.
     """
     if order.jobs < 1 or not 0 < order.seconds < float("inf"):
         raise GradingError("--jobs is a whole number from 1 on, --time a number of seconds above 0.")
-    marks_in(order.out, ())  # a broken table of marks is told before anything is run
+    marks_in(order.out, {})  # a broken table of marks is told before anything is run
     isolation = choose_isolation(order.sandbox, order.trust)
     names = [exercise.name for exercise in exercises.lesson(order.lesson).exercises]
     starters = starters_of(read_notebook(order.released.read_bytes()).cells, names)
@@ -67,20 +72,28 @@ def run(order: Order) -> int:
     if not submissions:
         raise GradingError(f"there is no notebook in {short(order.folder)}.")
     order.out.mkdir(parents=True, exist_ok=True)
-    records = Records(order.out, part=f"{order.shard[0]}-of-{order.shard[1]}")
-    if records.history() and not order.resume:
-        raise GradingError(f"{short(order.out)} holds results. --resume goes on with them; or choose another --out.")
-    secret = read_secret(order)
     part, parts = order.shard
     mine = submissions[part - 1 :: parts]
-    say(f"{len(mine)} submissions of {order.lesson}; isolation: {isolation.level}. {isolation.leaves_open}")
-    if order.jobs > 1 and len(mine) > 1:
-        failed = run_jobs(order, min(order.jobs, len(mine)))
-    else:
-        failed = grade_all(order, isolation, secret, mine, records)
-    if parts == 1:
-        list_by_hand(order, submissions)
-        finish(order.out, records.history())
+    records = Records(order.out, part=f"{part}-of-{parts}")
+    with records.at_work():
+        others = {record.lesson for record in records.history()} - {order.lesson}
+        if others:
+            raise GradingError(f"{short(order.out)} holds results of {', '.join(others)}: choose another --out.")
+        if (records.history() if parts == 1 else records.own()) and not order.resume:
+            says = f"{short(order.out)} holds results. --resume goes on with them; or choose another --out."
+            raise GradingError(says)
+        secret = read_secret(order)
+        say(f"{len(mine)} submissions of {order.lesson}; isolation: {isolation.level}. {isolation.leaves_open}")
+        if order.jobs > 1 and len(mine) > 1:
+            failed = run_jobs(order, mine, records)
+        else:
+            failed = grade_all(order, isolation, secret, mine, records)
+        if parts == 1:
+            leave_out(order.folder, submissions, records)
+            list_by_hand(order, submissions)
+            finish(order.out, records.history())
+        else:
+            say(f"Part {part} of {parts} is done. When all are: segcourse grades merge")
     return 1 if failed else 0
 
 
@@ -93,10 +106,10 @@ def grade_all(
     failed = 0
     limits = Limits(memory=order.memory)
     with Grader(order.lesson, order.released, secret, isolation, limits, order.seconds) as grader:
-        done = {record.identity for record in records.newest() if record.status != "failed"}
+        done = {record.identity for record in records.counting() if record.status != "failed"}
         for number, submission in enumerate(submissions, 1):
-            identity = (submission.student, submission.name, order.lesson, hash_of(submission), grader.key_hash)
-            if identity not in done:
+            who = submission.student, submission.identifier, submission.name
+            if (*who, order.lesson, hash_of(submission), grader.key_hash) not in done:
                 record = grader.grade(submission)
                 records.add(record)
                 failed += record.status == "failed"
@@ -121,9 +134,10 @@ def in_words(record: Record) -> str:
     return f"{record.points} of {record.of}" + (" (late)" if record.late else "")
 
 
-def run_jobs(order: Order, jobs: int) -> int:
-    """Grade in several processes, each a shard of the shard; pass on what they say."""
+def run_jobs(order: Order, submissions: Sequence[Submission], records: Records) -> int:
+    """Grade in several processes, each a shard of the shard; pass on what they say. Return how many failed."""
     part, parts = order.shard
+    jobs = min(order.jobs, len(submissions))
     command = [sys.executable, "-m", "segcourse.cli", "grade", order.lesson, str(order.folder), "--out", str(order.out)]
     command += ["--seed-file", str(order.seed_file or order.out / SECRET), "--sandbox", order.sandbox, "--resume"]
     command += ["--time", str(order.seconds), "--memory", str(order.memory), *(["--trust"] if order.trust else [])]
@@ -140,7 +154,10 @@ def run_jobs(order: Order, jobs: int) -> int:
                 preexec_fn=end_with_parent if sys.platform == "linux" else None,
             )
         )
-    threads = [threading.Thread(target=pass_on, args=(process,)) for process in started]
+    names = {submission.student for submission in submissions}
+    done = sum(record.student in names for record in records.counting())
+    numbers = count(done + 1)
+    threads = [threading.Thread(target=pass_on, args=(process, numbers, len(submissions))) for process in started]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -148,12 +165,13 @@ def run_jobs(order: Order, jobs: int) -> int:
     return sum(process.wait() != 0 for process in started)
 
 
-def pass_on(process: subprocess.Popen[str]) -> None:
-    """Print what a job says about submissions."""
+def pass_on(process: subprocess.Popen[str], numbers: Iterator[int], total: int) -> None:
+    """Print what a job says about submissions, counted over all jobs."""
     assert process.stdout is not None
     for line in process.stdout:
-        if "isolation:" not in line:
-            say(line.rstrip())
+        found = re.fullmatch(r"\d+/\d+ (.*)\n?", line)
+        if found:
+            say(f"{min(next(numbers), total)}/{total} {found[1]}")
 
 
 def say(line: str) -> None:
@@ -187,9 +205,8 @@ def read_secret(order: Order) -> bytes:
         GradingError: if the file is not there or too short to be a secret.
     """
     path = order.seed_file or order.out / SECRET
-    if order.seed_file is None and not path.exists():
-        write_atomically(path, secrets.token_hex(32) + "\n")
-        os.chmod(path, 0o600)
+    if order.seed_file is None:
+        make_secret(path)
     try:
         secret = path.read_bytes().strip()
     except OSError as error:
@@ -197,6 +214,18 @@ def read_secret(order: Order) -> bytes:
     if len(secret) < 8:
         raise GradingError(f"{short(path)} holds {len(secret)} bytes; a secret has 8 or more.")
     return secret
+
+
+def make_secret(path: Path) -> None:
+    """Make a secret that its owner alone can read, unless there is one; parts that start together make one."""
+    with held(path.parent / FOLDER, "secret", seconds=20):
+        if not path.exists():
+            handle, temporary = tempfile.mkstemp(dir=path.parent)  # nobody else can read it, from the first moment on
+            with os.fdopen(handle, "w") as file:
+                file.write(secrets.token_hex(32) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
 
 
 def read_size(text: str) -> int:
@@ -231,20 +260,23 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     """
     found: list[Record] = []
     for folder in folders:
-        records = Records(folder).history()
-        if not records:
+        records = Records(folder, part="merged")
+        if not records.folder.is_dir():
             raise GradingError(f"{short(folder)} holds no records of grading.")
-        found += records
-    keys = {(record.lesson, record.key_hash) for record in found}
-    if len(keys) > len({record.lesson for record in found}):
+        records.check_nobody_at_work()
+        found += records.history()
+    if not found:
+        raise GradingError("there are no records of grading in these folders.")
+    keys = {(record.lesson, record.key_hash) for record in counting(found)}
+    if len(keys) > len({lesson for lesson, _ in keys}):
         raise GradingError("these were judged by different secrets or exercises: grade all with one --seed-file.")
-    out.mkdir(parents=True, exist_ok=True)
-    target = Records(out, part="merged")
-    known = {(record.identity, record.when) for record in target.history()}
-    for record in found:
-        if (record.identity, record.when) not in known:
-            target.add(record)
-    finish(out, target.history())
+    target = Records(out)
+    with target.at_work():
+        known = {(record.identity, record.when) for record in target.history()}
+        for record in found:
+            if (record.identity, record.when) not in known:
+                target.add(record)
+        finish(out, target.history())
     return 0
 
 
@@ -256,10 +288,10 @@ def export(out: Path, canvas: Path | None, moodle: Path | None) -> int:
     """
     from segcourse.grading.tables import TableError, write_canvas, write_moodle
 
-    records = Records(out).history()
+    records = Records(out).counting()
     if not records:
         raise GradingError(f"{short(out)} holds no records of grading.")
-    by_hand = marks_in(out, [record.student for record in records])
+    by_hand = marks_in(out, numbers_of(records))
     for name, template, write in (("canvas", canvas, write_canvas), ("moodle", moodle, write_moodle)):
         if template is None:
             continue
@@ -273,28 +305,70 @@ def export(out: Path, canvas: Path | None, moodle: Path | None) -> int:
     return 0
 
 
+def numbers_of(records: Iterable[Record]) -> dict[str, str]:
+    """Return each student's number in the LMS, empty where it is not known."""
+    return {record.student: record.identifier for record in records}
+
+
+def leave_out(folder: Path, submissions: Sequence[Submission], records: Records) -> None:
+    """Note that students of an earlier run are no longer among the submissions; their older records stay."""
+    here = {submission.student for submission in submissions}
+    gone = [record for record in records.counting() if record.student not in here]
+    for record in gone:
+        empty: dict[str, Any] = {"results": (), "notes": (), "tampering": ()}
+        records.add(dataclasses.replace(record, status=GONE, when=now(), **empty))
+    if gone:
+        say(
+            f"Graded before, but not in {short(folder)} now, so no longer in tables and pages: "
+            f"{', '.join(record.student for record in gone)}. If they count, grade everybody's files together."
+        )
+
+
 def list_by_hand(order: Order, submissions: Sequence[Submission]) -> None:
     """Write what a person has to mark, if the lesson has such cells; marks that are there already stay."""
     from segcourse.grading.by_hand import write_by_hand
 
     files = {one.student: None if one.problem else one.read for one in submissions}
-    write_by_hand(order.out, order.released.read_bytes(), files)
+    write_by_hand(order.out, order.released.read_bytes(), files, {one.student: one.identifier for one in submissions})
 
 
-def finish(out: Path, records: Sequence[Record]) -> None:
-    """Write the tables and pages that are made from the records; of several of one student the newest counts."""
-    from segcourse.grading.pages import write_pages
-    from segcourse.grading.tables import counting, write_exports, write_grades
+def finish(out: Path, history: Sequence[Record]) -> None:
+    """Write the tables and pages that are made from all records."""
+    from segcourse.grading.pages import LIST_THEM, write_pages
+    from segcourse.grading.tables import write_exports, write_grades
 
-    lessons = sorted({record.lesson for record in records})
+    records = counting(history)
+    lessons = sorted({record.lesson for record in history})
     if len(lessons) > 1:
         raise GradingError(f"{short(out)} holds records of {', '.join(lessons)}: give each lesson a folder of its own.")
     path = out / "grades.csv"
-    records = counting(records)
-    by_hand = marks_in(out, [record.student for record in records])
+    by_hand = marks_in(out, numbers_of(records))
+    if any(map(marks_something_by_hand, lessons)):
+        by_hand = {record.student: by_hand.get(record.student, ()) for record in records}
+    put_aside(out, {record.student for record in history} - {record.student for record in records})
     write_grades(path, records, by_hand)
     write_exports(out / "exports", records, by_hand)
     for lesson in lessons:
         write_pages(out, records, lesson, by_hand)
-    graded = [record for record in records if record.status == "graded"]
-    say(f"{len(graded)} of {len(records)} graded; marks in {short(path)}.")
+    graded = sum(record.status == "graded" for record in records)
+    say(f"{graded} of {len(records)} graded; marks in {short(path)}.")
+    if not all(by_hand.values()):
+        say(f"Not listed for marking by hand yet: {LIST_THEM}")
+
+
+def marks_something_by_hand(lesson: str) -> bool:
+    """Tell whether a lesson, as it was released, has cells that a person marks."""
+    folder = lessons_folder()
+    path = folder / f"{lesson}.ipynb" if folder else None
+    return bool(path and path.is_file() and tasks_of(path.read_bytes()))
+
+
+def put_aside(out: Path, students: Iterable[str]) -> None:
+    """Move the pages of students who no longer count out of what is given back, into the folder `left_out`."""
+    from segcourse.grading.tables import file_names
+
+    for name in file_names(students).values():
+        for path in (Path("feedback", f"{name}.html"), Path("exports", "gradescope", name, "results.json")):
+            if (out / path).is_file():
+                (out / LEFT_OUT / path).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(out / path, out / LEFT_OUT / path)

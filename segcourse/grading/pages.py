@@ -28,7 +28,6 @@ from segcourse.grading.sandbox import Isolation
 from segcourse.grading.tables import (
     Marks,
     card_of,
-    counting,
     file_names,
     misconception_of,
     most,
@@ -55,6 +54,7 @@ written; where it is right and follows the last hint, fewer still.
 """
 OUTCOMES = ("correct", "not yet", "not attempted", "missing")
 MISSING_COLOUR = "#CCCCCC"
+LIST_THEM = "grade everything that was handed in with --resume and without --shard. That lists what is marked by hand."
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --soft: #666; --line: #ddd; --blue: #0072B2; }
@@ -124,16 +124,15 @@ def bullets(items: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{item}</li>" for item in items) + "</ul>"
 
 
-def write_pages(out: Path, records: Iterable[Record], lesson: str, by_hand: Marks | None = None) -> None:
+def write_pages(out: Path, records: Sequence[Record], lesson: str, by_hand: Marks | None = None) -> None:
     """Write `feedback/STUDENT.html` for each student, and `report.html`.
 
     Args:
         out: the output folder.
-        records: of several records of one student the newest counts.
+        records: one of each student.
         lesson: the stem, such as `01_receptive_field`.
         by_hand: the marks given by hand.
     """
-    records = counting(records)
     names = file_names(record.student for record in records)
     folder = out / "feedback"
     folder.mkdir(parents=True, exist_ok=True)
@@ -219,7 +218,7 @@ def report(records: Sequence[Record], lesson: str, names: dict[str, str], by_han
         return f'<a href="feedback/{quote(names[student])}.html">{who(student)}</a>'
 
     parts += ["<h2>Not graded</h2>", not_graded(records, link)]
-    parts += ["<h2>To mark by hand</h2>", left_by_hand(records, by_hand, link)]
+    parts += ["<h2>To mark by hand</h2>", left_by_hand(by_hand)]
     parts += ["<h2>The same text</h2>", same_text(graded, lesson, link)]
     parts += ["<h2>Tampering</h2>", tampering(records, link)]
     parts += ["<h2>How this was graded</h2>", how(records)]
@@ -316,17 +315,21 @@ def not_graded(records: Sequence[Record], link: Link) -> str:
     return table(["student", "status", "why"], rows, texts=3) if rows else "<p>Everything handed in was graded.</p>"
 
 
-def left_by_hand(records: Sequence[Record], by_hand: Marks | None, link: Link) -> str:
+def left_by_hand(by_hand: Marks | None) -> str:
     """Return how much is left to mark by hand."""
     if not by_hand:
         return "<p>Nothing in this lesson is marked by hand.</p>"
-    left: dict[str, list[str]] = defaultdict(list)
-    for record in records:
-        for mark in by_hand.get(record.student, ()):
-            left[mark.task] += [record.student] if mark.points is None else []
-    where = '<p>The answers: <a href="by_hand/index.html">by_hand/index.html</a>. The marks: by_hand.csv.</p>'
-    lines = [f"{esc(task)}: {len(students)} left" for task, students in sorted(left.items())]
-    return where + bullets(lines)
+    left: Counter[str] = Counter()
+    for mark in (mark for marks in by_hand.values() for mark in marks):
+        left[mark.task] += mark.points is None
+    parts = []
+    if left:
+        parts.append('<p>The answers: <a href="by_hand/index.html">by_hand/index.html</a>. The marks: by_hand.csv.</p>')
+        parts.append(bullets(f"{esc(task)}: {count} left" for task, count in sorted(left.items())))
+    unlisted = sum(not marks for marks in by_hand.values())
+    if unlisted:
+        parts.append(f"<p>{plural(unlisted, 'student')} not listed yet: {LIST_THEM}</p>")
+    return "".join(parts)
 
 
 @dataclass(frozen=True)

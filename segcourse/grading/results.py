@@ -2,6 +2,9 @@
 
 A run that is killed loses at most the line that it was writing; the next one goes on after the lines that are whole.
 Everything else (tables, pages, reports) is made from these lines and can be made again.
+
+Each part of a class that is graded by itself has a file of its own, and a lock that only one process can hold. The
+operating system holds it: it is free again when that process has ended, however it ended.
 """
 
 from __future__ import annotations
@@ -9,13 +12,24 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from segcourse.home import short
+
 FOLDER = "records"
+WHOLE = "1-of-1"
+"""The part that is the whole class; its lock is that of the output folder."""
+GONE = "gone"
+PATIENCE = 2.0
+"""Seconds to wait for a lock: the processes of a run that was killed may take a moment to end."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +62,7 @@ class Record:
     """The name of the file as it was handed in."""
     lesson: str
     status: str
-    """`graded`, `no notebook`, `unreadable`, or `failed`, where the fault is the grader's."""
+    """`graded`, `no notebook`, `unreadable`, `failed`, where the fault is the grader's, or `gone`: see `counting`."""
     late: bool = False
     results: tuple[Result, ...] = ()
     notes: tuple[str, ...] = ()
@@ -80,9 +94,9 @@ class Record:
         return sum(result.of for result in self.results)
 
     @property
-    def identity(self) -> tuple[str, str, str, str, str]:
+    def identity(self) -> tuple[str, ...]:
         """What makes two records stand for the same: who, which file with which bytes, judged by what."""
-        return self.student, self.file, self.lesson, self.file_hash, self.key_hash
+        return self.student, self.identifier, self.file, self.lesson, self.file_hash, self.key_hash
 
     @property
     def marks(self) -> dict[str, Any]:
@@ -95,12 +109,43 @@ class Record:
         return kept
 
 
+class BusyError(RuntimeError):
+    """Another process is at work in the output folder."""
+
+
 class Records:
     """The records in an output folder; this process adds to a file of its own."""
 
-    def __init__(self, folder: Path, part: str = "1-of-1") -> None:
-        self.folder = folder / FOLDER
-        self._path = self.folder / f"{part}.jsonl"
+    def __init__(self, out: Path, part: str = WHOLE) -> None:
+        self.folder = out / FOLDER
+        self.part = part
+        self.path = self.folder / f"{part}.jsonl"
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Hold this part; for the whole class, see that nobody is at work on any part of it.
+
+        Raises:
+            BusyError: if another process is at work there.
+            OSError: if the folder cannot be written, or its disk has no locks.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            stack.enter_context(held(self.folder, self.part, PATIENCE))
+            if self.part == WHOLE:
+                self.check_nobody_at_work()
+            yield
+
+    def check_nobody_at_work(self) -> None:
+        """See that no other process is at work in the folder.
+
+        Raises:
+            BusyError: if one is.
+        """
+        for path in sorted(self.folder.glob("*.lock")):
+            if path.stem != self.part and os.access(path, os.W_OK):
+                with held(self.folder, path.stem, PATIENCE):
+                    pass
 
     def add(self, record: Record) -> None:
         """Add a record and see it on the disk before anything else is done.
@@ -110,22 +155,64 @@ class Records:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         line = json.dumps(dataclasses.asdict(record), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
-        with self._path.open("ab") as file:
-            if file.tell() and not _ends_whole(self._path):
+        with self.path.open("ab") as file:
+            if file.tell() and not _ends_whole(self.path):
                 line = b"\n" + line  # a run was killed in the middle of a line: leave it, begin a new one
             file.write(line)
             file.flush()
             os.fsync(file.fileno())
+
+    def own(self) -> list[Record]:
+        """Return the records of this part."""
+        return list(read_records(self.path)) if self.path.exists() else []
 
     def history(self) -> list[Record]:
         """Return every record that was ever added, in the order in which they were made; broken lines are left out."""
         records = [record for path in sorted(self.folder.glob("*.jsonl")) for record in read_records(path)]
         return sorted(records, key=lambda record: record.when)
 
-    def newest(self) -> list[Record]:
-        """Return the last record of each student and lesson, ordered by student: what counts."""
-        last = {(record.student, record.lesson): record for record in self.history()}
-        return [last[who] for who in sorted(last)]
+    def counting(self) -> list[Record]:
+        """Return the records that count, ordered by student."""
+        return counting(self.history())
+
+
+def counting(records: Iterable[Record]) -> list[Record]:
+    """Return what counts: the newest record of each student, ordered by student.
+
+    A note says so where several files of a student were graded. Students whose newest record is `gone` are left out:
+    they were not among the submissions any more when the whole class was graded last.
+    """
+    by_student: dict[str, list[Record]] = defaultdict(list)
+    for record in sorted(records, key=lambda record: record.when):
+        by_student[record.student].append(record)
+    chosen = []
+    for student in sorted(by_student):
+        last = by_student[student][-1]
+        # Two students may have had this name one after the other; the LMS's number tells them apart.
+        files = {one.file_hash for one in by_student[student] if one.file_hash and one.identifier == last.identifier}
+        if len(files) > 1:
+            says = f"{len(files)} files of this student were graded, one after the other; the newest counts."
+            last = dataclasses.replace(last, notes=(*last.notes, says))
+        if last.status != GONE:
+            chosen.append(last)
+    return chosen
+
+
+@contextmanager
+def held(folder: Path, name: str, seconds: float) -> Iterator[None]:
+    """Hold a lock in a folder of records; raises BusyError if another process holds it for so many seconds."""
+    lock = FileLock(folder / f"{name}.lock")
+    try:
+        lock.acquire(timeout=seconds)
+    except Timeout:
+        raise BusyError(
+            f"another run is at work in {short(folder.parent)} (part {name.replace('-of-', ' of ')}). Wait until it "
+            "has ended. A run that was killed keeps nobody waiting."
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _ends_whole(path: Path) -> bool:

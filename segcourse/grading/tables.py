@@ -11,7 +11,6 @@ empty, and a teacher decides.
 from __future__ import annotations
 
 import csv
-import dataclasses
 import html
 import io
 import json
@@ -49,30 +48,16 @@ class Mark:
     comment: str = ""
     answer: str = ""
     """Stands for the answer that was marked; see `by_hand`."""
+    identifier: str = ""
+    """The LMS's number for the student, where the files' names held one."""
 
 
 Marks = Mapping[str, Sequence[Mark]]
-"""The marks by hand of each student; empty where nothing is marked by hand."""
+"""The marks by hand of each student; for whom there is an empty sequence, the answers are not listed yet."""
 
 
 class TableError(ValueError):
     """A table that was given cannot be used; the message says why and what to do."""
-
-
-def counting(records: Iterable[Record]) -> list[Record]:
-    """Return the newest record of each student, ordered by student; a note says so where there are several files."""
-    by_student: dict[str, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda record: record.when):
-        by_student[record.student].append(record)
-    chosen = []
-    for student in sorted(by_student):
-        last = by_student[student][-1]
-        files = {record.file_hash for record in by_student[student] if record.file_hash}
-        if len(files) > 1:
-            says = f"{len(files)} files of this student were graded, one after the other; the newest counts."
-            last = dataclasses.replace(last, notes=(*last.notes, says))
-        chosen.append(last)
-    return chosen
 
 
 # --- words that several tables and pages share ---------------------------------------------------------------
@@ -218,7 +203,7 @@ def read_template(path: Path) -> list[list[str]]:
 # --- grades.csv ----------------------------------------------------------------------------------------------
 
 
-def write_grades(path: Path, records: Iterable[Record], by_hand: Marks | None = None) -> None:
+def write_grades(path: Path, records: Sequence[Record], by_hand: Marks | None = None) -> None:
     """Write one row a student.
 
     The file begins with a byte order mark: Excel takes a CSV file without one to be in the machine's 8-bit encoding and
@@ -226,14 +211,13 @@ def write_grades(path: Path, records: Iterable[Record], by_hand: Marks | None = 
 
     Args:
         path: where to.
-        records: of several records of one student the newest counts, and a note says so.
+        records: one of each student.
         by_hand: the points given by hand, if a person marks something in this lesson.
     """
-    rows = counting(records)
-    names = list(dict.fromkeys(result.name for record in rows for result in record.results))
+    names = list(dict.fromkeys(result.name for record in records for result in record.results))
     head = ["student", "file", "status", "points", "of", "late", *names, *(f"{name}: outcome" for name in names)]
     table: list[list[str | float]] = [[*head, "by hand", "by hand of", "total", "notes"]]
-    for record in rows:
+    for record in records:
         results = {result.name: result for result in record.results}
         graded = record.status == "graded"
         marks = (by_hand or {}).get(record.student, ())
@@ -276,9 +260,8 @@ def most(record: Record, by_hand: Marks | None) -> float:
 # --- for other systems ---------------------------------------------------------------------------------------
 
 
-def write_exports(folder: Path, records: Iterable[Record], by_hand: Marks | None = None) -> None:
+def write_exports(folder: Path, records: Sequence[Record], by_hand: Marks | None = None) -> None:
     """Write all exports that need no table of another system: Gradescope's, Canvas's, Moodle's, nbgrader's."""
-    records = list(records)
     folder.mkdir(parents=True, exist_ok=True)
     write_gradescope(folder / "gradescope", records, by_hand)
     write_canvas(folder / "canvas.csv", records, by_hand=by_hand)
@@ -286,12 +269,11 @@ def write_exports(folder: Path, records: Iterable[Record], by_hand: Marks | None
     write_nbgrader(folder / "nbgrader.csv", records, by_hand)
 
 
-def write_gradescope(folder: Path, records: Iterable[Record], by_hand: Marks | None = None) -> None:
+def write_gradescope(folder: Path, records: Sequence[Record], by_hand: Marks | None = None) -> None:
     """Write `STUDENT/results.json` for each student, as Gradescope's autograders leave it.
 
     Source: "Autograder Specifications", https://gradescope-autograders.readthedocs.io/en/latest/specs/
     """
-    records = counting(records)
     names = file_names(record.student for record in records)
     for record in records:
         tests: list[dict[str, str | float]] = [
@@ -325,14 +307,14 @@ def write_gradescope(folder: Path, records: Iterable[Record], by_hand: Marks | N
         write_atomically(place / "results.json", json.dumps(content, indent=1) + "\n")
 
 
-def write_nbgrader(path: Path, records: Iterable[Record], by_hand: Marks | None = None) -> None:
+def write_nbgrader(path: Path, records: Sequence[Record], by_hand: Marks | None = None) -> None:
     """Write the table that `nbgrader export` writes. When a file was handed in, we do not know: those cells are empty.
 
     Source: nbgrader 0.9.6, `nbgrader/plugins/export.py`, CsvExportPlugin.
     """
     head = ["assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"]
     table = [[*head, "raw_score", "late_submission_penalty", "score", "max_score"]]
-    for record in counting(records):
+    for record in records:
         score = str(float(total(record, by_hand)))
         of = str(float(most(record, by_hand)))
         table.append([record.lesson, "", "", record.student, "", "", "", score, "0.0", score, of])
@@ -340,7 +322,7 @@ def write_nbgrader(path: Path, records: Iterable[Record], by_hand: Marks | None 
 
 
 def write_canvas(
-    path: Path, records: Iterable[Record], template: Path | None = None, by_hand: Marks | None = None
+    path: Path, records: Sequence[Record], template: Path | None = None, by_hand: Marks | None = None
 ) -> list[str]:
     """Write a table that Canvas's gradebook imports.
 
@@ -352,7 +334,7 @@ def write_canvas(
 
     Args:
         path: where to.
-        records: of all students.
+        records: one of each student.
         template: the gradebook as exported from Canvas; its columns up to `Section` and the column of this lesson are
             kept, as they are but for the grades. The lesson's column is the one whose name holds the lesson's title or
             stem; if there is none, one is added.
@@ -364,7 +346,6 @@ def write_canvas(
     Raises:
         TableError: if the template is no gradebook, or several columns fit.
     """
-    records = counting(records)
     lesson = records[0].lesson if records else ""
     of = max((most(record, by_hand) for record in records), default=0.0)
     if template is None:
@@ -403,7 +384,7 @@ def write_canvas(
 
 
 def write_moodle(
-    path: Path, records: Iterable[Record], template: Path | None = None, by_hand: Marks | None = None
+    path: Path, records: Sequence[Record], template: Path | None = None, by_hand: Marks | None = None
 ) -> list[str]:
     """Write the "grading worksheet" that Moodle's assignment imports (feedback type "Offline grading worksheet").
 
@@ -415,7 +396,7 @@ def write_moodle(
 
     Args:
         path: where to.
-        records: of all students.
+        records: one of each student.
         template: the worksheet as downloaded from Moodle, in English; grades and feedback are filled in. Moodle then
             knows which grades were changed since, and keeps those.
         by_hand: the points given by hand.
@@ -426,7 +407,6 @@ def write_moodle(
     Raises:
         TableError: if the template is no such worksheet.
     """
-    records = counting(records)
     if template is None:
         head = ["Identifier", "Full name", "Email address", "Status", "Grade", "Maximum Grade", "Grade can be changed"]
         table: list[list[str]] = [[*head, "Last modified (submission)", "Last modified (grade)", "Feedback comments"]]

@@ -147,7 +147,9 @@ def test_a_picture_that_could_do_harm_is_not_shown(data, says):
 def test_marks_are_kept_when_students_come_and_go(tmp_path):
     table = tmp_path / "by_hand.csv"
     update_marks(table, answers(Ada="a", Bo="b"), TASKS)
-    assert table.read_bytes().startswith(b'\xef\xbb\xbf"student","task","points","of","comment","answer"\r\n')
+    assert table.read_bytes().startswith(
+        b'\xef\xbb\xbf"student","task","points","of","comment","answer","identifier"\r\n'
+    )
     marks = read_marks(table)
     assert [(m.student, m.task, m.points, m.of) for m in marks] == [
         ("Ada", "why", None, 4), ("Ada", "plot", None, 2.5), ("Bo", "why", None, 4), ("Bo", "plot", None, 2.5),
@@ -164,6 +166,37 @@ def test_marks_are_kept_when_students_come_and_go(tmp_path):
     assert next(m for m in marks if m.points is not None).comment == "Clear, but short."
 
 
+def test_a_mark_follows_the_number_and_not_the_name(tmp_path):
+    table = tmp_path / "by_hand.csv"
+
+    def hand_in(**students):
+        """Names and numbers; returns the points that each has."""
+        files = {name: handed_in("x") for name in students}
+        write_by_hand(tmp_path, RELEASED, files, students)
+        return {name: hand(marks_in(tmp_path, students), name)[0] for name in students}
+
+    def give(name, points):
+        table.write_text(table.read_text("utf-8-sig").replace(f'"{name}","why",""', f'"{name}","why","{points}"'))
+
+    hand_in(Ada="123456789012")
+    give("Ada", 3)
+    assert '"id-123456789012"' in table.read_text("utf-8"), "a spreadsheet would round the number alone"
+    assert hand_in(Ada="12") == {"Ada": 0}, "another student of this name"
+    give("Ada", 1)
+    two = {"Ada-12": "12", "Ada-123456789012": "123456789012"}
+    for _ in range(2):
+        assert hand_in(**two) == {"Ada-12": 1, "Ada-123456789012": 3}
+    assert len(read_marks(table)) == 4
+    assert hand_in(**{name: "" for name in two}) == {"Ada-12": 1, "Ada-123456789012": 3}, "no numbers are known now"
+
+
+def test_a_table_without_numbers_is_read_by_names(tmp_path):
+    (tmp_path / "by_hand.csv").write_text("student,task,points,of\nAda,why,3,4\n", "utf-8")
+    assert hand(marks_in(tmp_path, {"Ada": "11"}), "Ada") == (3, 4)
+    write_by_hand(tmp_path, RELEASED, {"Ada": handed_in("x")}, {"Ada": "11"})
+    assert hand(marks_in(tmp_path, {"Ada-11": "11"}), "Ada-11") == (3, 6.5)
+
+
 def test_nothing_is_written_where_nothing_changes(tmp_path):
     table = tmp_path / "by_hand.csv"
     for _ in range(3):
@@ -173,7 +206,7 @@ def test_nothing_is_written_where_nothing_changes(tmp_path):
 
 def test_names_that_look_like_formulas_keep_their_marks(tmp_path):
     table = tmp_path / "by_hand.csv"
-    names = {name: name for name in dict.fromkeys(cell(h).strip() for h in HOSTILE)}
+    names = dict.fromkeys((cell(h).strip() for h in HOSTILE), "")
     given = [a for name in names for a in answers_in(name, handed_in("x"), TASKS)]
     for _ in range(2):
         marks = update_marks(table, given, TASKS)
@@ -219,7 +252,7 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
         read_marks(table)
     table.write_bytes(b"")
     with pytest.raises(TableError, match="has no column"):
-        marks_in(tmp_path, ["Ada"])
+        marks_in(tmp_path, {"Ada": ""})
 
 
 def test_the_same_row_twice_is_no_conflict(tmp_path):
@@ -266,4 +299,4 @@ def test_a_page_says_when_an_answer_changed_after_it_was_marked(tmp_path):
     digest = next(m.answer for m in read_marks(table) if m.task == "why")
     table.write_text(table.read_text("utf-8-sig").replace(digest, ""), "utf-8-sig")
     assert "has changed" not in shown("second")
-    assert hand(marks_in(tmp_path, ["Ada"]), "Ada") == (3, 6.5)
+    assert hand(marks_in(tmp_path, {"Ada": ""}), "Ada") == (3, 6.5)

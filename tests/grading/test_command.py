@@ -1,15 +1,21 @@
 """`segcourse grade` from a folder to marks: every submission has a result; jobs, shards and resuming change no mark."""
 
 import csv
+import json
+import os
 import shutil
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from grading.handed_in import EXERCISES, LESSON, POINTS, notebook, right
+from grading.handed_in import EXERCISES, LESSON, POINTS, RELEASED, notebook, right
 
 from segcourse import cli
-from segcourse.grading import command
+from segcourse.grading import command, results
 from segcourse.grading.results import Record, Records
 from segcourse.grading.sandbox import Isolation, strongest
 
@@ -49,6 +55,16 @@ class Class:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(SUBMISSIONS[name])
         self.secret.write_text("the secret of this class")
+
+    def hand_in(self, student: str) -> None:
+        """No notebook, but words."""
+        (self.handed_in / student).mkdir(parents=True, exist_ok=True)
+        (self.handed_in / student / "essay.txt").write_bytes(SUBMISSIONS["words/essay.txt"])
+
+    def table(self, out: str) -> list[str]:
+        """The students in grades.csv."""
+        with (self.folder / out / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
+            return [row["student"] for row in csv.DictReader(file)]
 
     def grade(self, out: str, *more: str) -> int:
         order = ["grade", "01", str(self.handed_in), "--out", str(self.folder / out), "--seed-file", str(self.secret)]
@@ -163,10 +179,158 @@ def test_what_was_handed_in_anew_is_graded_anew(four) -> None:
         ("words", 0),
         ("starter", POINTS),
     ]
-    assert {record.student: record.points for record in Records(four.folder / "out").newest()} == {
+    assert {record.student: record.points for record in Records(four.folder / "out").counting()} == {
         "starter": POINTS,
         "words": 0,
     }
+
+
+# --- several at one folder
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch) -> Class:
+    """Students without a notebook: for them nothing is run, so it is quick."""
+    monkeypatch.setattr(results, "PATIENCE", 0.05)
+    a_class = Class(tmp_path)
+    for name in ("ada", "bo", "cy"):
+        a_class.hand_in(name)
+    return a_class
+
+
+def test_two_runs_do_not_work_in_one_folder(empty, capsys) -> None:
+    out = empty.folder / "out"
+    with Records(out).at_work():
+        assert empty.grade("out") == 1
+        assert f"another run is at work in {out} (part 1 of 1)" in capsys.readouterr().err
+    with Records(out, part="2-of-3").at_work():
+        assert empty.grade("out") == 1
+        assert "(part 2 of 3)" in capsys.readouterr().err
+        assert empty.grade("out", "--shard", "2/3") == 1
+        assert empty.grade("out", "--shard", "1/3") == 0, "parts are graded side by side"
+        assert empty.grade("out", "--shard", "3/3") == 0
+        assert cli.main(["grades", "merge", str(out), "--out", str(empty.folder / "all")]) == 1
+        assert "(part 2 of 3)" in capsys.readouterr().err
+    assert [record.student for record in empty.records("out")] == ["ada", "cy"]
+    assert empty.grade("out", "--resume") == 0
+    assert len(empty.marks("out")) == 3
+
+
+def test_a_run_that_was_killed_keeps_nobody_waiting(empty) -> None:
+    out = empty.folder / "out"
+    hold = "import sys, pathlib; from segcourse.grading.results import Records\n"
+    hold += "with Records(pathlib.Path(sys.argv[1])).at_work(): print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", hold, str(out)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        assert empty.grade("out") == 1
+        process.kill()
+        process.wait()
+        assert empty.grade("out") == 0
+
+
+def test_a_secret_is_made_once_and_never_shown(tmp_path, monkeypatch) -> None:
+    (tmp_path / "records").mkdir()
+    modes, replace = [], os.replace
+    monkeypatch.setattr(
+        os, "replace", lambda old, new: (modes.append(stat.S_IMODE(os.stat(old).st_mode)), replace(old, new))
+    )
+    order = command.Order(LESSON, ROOT, tmp_path, tmp_path)
+    with ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(command.read_secret, [order] * 8))
+    assert len(found) == 1
+    assert modes == [0o600]
+    assert {path.name for path in tmp_path.iterdir()} == {"records", command.SECRET}
+
+
+# --- students come and go
+
+
+def test_who_is_no_longer_among_the_submissions_does_not_count(empty, capsys) -> None:
+    assert empty.grade("out") == 0
+    (empty.handed_in / "cy").rename(empty.handed_in / "cy_4711_assignsubmission_file_")
+    empty.hand_in("cy_4712_assignsubmission_file_")
+    capsys.readouterr()
+    for _ in range(2):
+        assert empty.grade("out", "--resume") == 0
+        assert empty.table("out") == ["ada", "bo", "cy-4711", "cy-4712"]
+    said = capsys.readouterr().out
+    assert said.count("no longer in tables and pages: cy.") == 1
+    assert [record.status for record in empty.records("out")].count("no notebook") == 5, "its record is kept"
+    assert cli.main(["grades", "merge", str(empty.folder / "out"), "--out", str(empty.folder / "all")]) == 0
+    assert empty.table("all") == empty.table("out")
+
+    shutil.rmtree(empty.handed_in)
+    for name in ("ada", "cy"):
+        empty.hand_in(name)
+    assert empty.grade("out", "--resume") == 0
+    assert empty.table("out") == ["ada", "cy"], "who comes back counts again"
+
+
+def test_one_name_after_another_is_graded_anew(empty) -> None:
+    """The same empty folder, but another student's."""
+    for number in ("4711", "4712"):
+        shutil.rmtree(empty.handed_in)
+        empty.hand_in(f"cy_{number}_assignsubmission_file_")
+        assert empty.grade("out", "--resume") == 0
+        assert [(one.student, one.identifier) for one in Records(empty.folder / "out").counting()] == [("cy", number)]
+
+
+def test_a_folder_is_of_one_lesson(empty, capsys) -> None:
+    assert empty.grade("out") == 0
+    other = ["grade", "02", str(empty.handed_in), "--out", str(empty.folder / "out"), "--resume"]
+    assert cli.main(other) == 2
+    assert f"holds results of {LESSON}" in capsys.readouterr().err
+    assert len(empty.marks("out")) == 3
+
+
+def test_a_part_may_be_empty_and_merged(empty) -> None:
+    for part in range(1, 5):
+        assert empty.grade(f"part{part}", "--shard", f"{part}/4") == 0
+    parts = [str(empty.folder / f"part{part}") for part in range(1, 5)]
+    assert cli.main(["grades", "merge", *parts, "--out", str(empty.folder / "all")]) == 0
+    assert empty.table("all") == ["ada", "bo", "cy"]
+
+
+def test_by_hand_after_parts_is_listed_as_after_one_run(empty, monkeypatch, capsys) -> None:
+    keys = {"grade_id": "why", "grade": True, "solution": True, "points": 4, "locked": False, "schema_version": 3}
+    lesson = json.loads(RELEASED.read_bytes())
+    lesson["cells"].append({"cell_type": "markdown", "id": "why", "source": "", "metadata": {"nbgrader": keys}})
+    (empty.folder / "lessons").mkdir()
+    (empty.folder / "lessons" / f"{LESSON}.ipynb").write_text(json.dumps(lesson))
+    monkeypatch.chdir(empty.folder)
+    assert empty.grade("once") == 0
+    capsys.readouterr()
+    for part in ("1", "2"):
+        assert empty.grade(part, "--shard", f"{part}/2") == 0
+    assert cli.main(["grades", "merge", *(str(empty.folder / part) for part in "12"), "--out", "all"]) == 0
+    assert "Not listed for marking by hand yet: grade everything" in capsys.readouterr().out
+    assert "3 students not listed yet" in (empty.folder / "all" / "report.html").read_text("utf-8")
+    assert empty.grade("all", "--resume") == 0
+    assert "Not listed" not in capsys.readouterr().out
+    listed = [(empty.folder / out / "by_hand.csv").read_bytes() for out in ("once", "all")]
+    assert listed[0] == listed[1]
+    assert listed[0].count(b'"why"') == 3
+
+
+@pytest.mark.skipif(not shutil.which("parallel"), reason="needs GNU parallel, which is not installed here")
+def test_gnu_parallel_and_merge_are_one_run(four, graded) -> None:
+    """As docs/grading.md says it."""
+    segcourse = f"{sys.executable} -m segcourse.cli"
+    command = f"{segcourse} grade 01 'handed in' --out part{{}} --shard {{}}/3 --seed-file secret --time 2"
+    done = subprocess.run(
+        ["parallel", "--jobs", "2", command, ":::", "1", "2", "3"], cwd=four.folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    parts = [str(four.folder / f"part{part}") for part in (1, 2, 3)]
+    assert cli.main(["grades", "merge", *parts, "--out", str(four.folder / "all")]) == 0
+    once = graded.marks("out")
+    assert four.marks("all") == {name: once[name] for name in ("right", "starter", "words", "wrong")}
+
+
+# --- what is refused
 
 
 @pytest.mark.parametrize(

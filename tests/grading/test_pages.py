@@ -14,7 +14,8 @@ from segcourse.grading import pages
 from segcourse.grading.answers import shape_in
 from segcourse.grading.grade import sha256
 from segcourse.grading.pages import Same, feedback, report, same_answers, write_pages
-from segcourse.grading.tables import Mark, counting, file_names, plain
+from segcourse.grading.results import counting
+from segcourse.grading.tables import Mark, file_names, plain
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 ALLOWED = {
@@ -105,7 +106,7 @@ def test_feedback_says_points_outcomes_and_where_to_read(tmp_path):
     card = {"headline": "compound_kernel: not yet (0 of 1 point)", "lines": ["Read again: “Two layers in a row”."]}
     one = record(outcomes=["not yet: adds_kernels", "missing", "not attempted"], late=True, notes=("Mended.",))
     first = pages.Result("compound_kernel", "not yet", 0, 1, "adds_kernels", card, cell=12)
-    one = pages.counting([one])[0]
+    one = counting([one])[0]
     one = type(one)(**{**vars(one), "results": (first, *one.results[1:])})
     text = read_safely(feedback(one)).text
     for words in (
@@ -213,6 +214,16 @@ def test_report_counts_what_is_left_to_mark_by_hand():
     records = [record("a"), record("b")]
     marks = {"a": (Mark("a", "essay", 3, 4),), "b": (Mark("b", "essay", None, 4),)}
     assert "essay: 1 left" in read_safely(report(records, LESSON, {"a": "a", "b": "b"}, marks)).text
+
+
+def test_report_says_whose_answers_are_not_listed_yet():
+    marks = {"a": (Mark("a", "essay", None, 4),), "b": ()}
+    text = read_safely(report([record("a"), record("b")], LESSON, {"a": "a", "b": "b"}, marks)).text
+    assert "essay: 1 left" in text
+    assert "1 student not listed yet: grade everything that was handed in with --resume" in text
+    text = read_safely(report([record("b")], LESSON, {"b": "b"}, {"b": ()})).text
+    assert "1 student not listed yet" in text
+    assert "by_hand" not in text, "there is no such page yet"
 
 
 # --- the same text

@@ -9,11 +9,11 @@ import pytest
 from grading.made_up import HOSTILE, hostile, record
 
 from segcourse.grading.command import GradingError, finish
+from segcourse.grading.results import GONE, counting
 from segcourse.grading.tables import (
     Mark,
     TableError,
     cell,
-    counting,
     file_names,
     plain,
     write_canvas,
@@ -72,6 +72,18 @@ def test_regrading_the_same_file_is_no_resubmission():
     assert (one.key_hash, one.notes) == ("new", ())
 
 
+def test_who_is_gone_does_not_count_until_he_is_graded_again():
+    gone = dataclasses.replace(record(), status=GONE, when="2")
+    assert counting([record(when="1"), gone, record("Bo")]) == [record("Bo")]
+    assert counting([record(when="1"), gone, record(when="3")]) == [record(when="3")]
+
+
+def test_files_of_two_students_who_had_one_name_are_not_one_students():
+    first = record(when="1", file_hash="a", identifier="11")
+    second = record(when="2", file_hash="b", identifier="12")
+    assert counting([first, second]) == [second]
+
+
 # --- grades.csv
 
 
@@ -81,7 +93,7 @@ def test_grades(tmp_path):
         record("Ada"),
         record("Cy", ["missing"] * 7, status="unreadable", notes=("It is cut off.", "Twice.")),
     ]
-    write_grades(tmp_path / "grades.csv", records, MARKS)
+    write_grades(tmp_path / "grades.csv", counting(records), MARKS)
     data = (tmp_path / "grades.csv").read_bytes()
     assert data.startswith(b'\xef\xbb\xbf"student","file","status","points","of","late","compound_kernel"')
     ada, bo, cy = rows_of(tmp_path / "grades.csv", "utf-8-sig")
@@ -105,8 +117,8 @@ def test_hostile_names_keep_their_rows(tmp_path):
 def test_same_records_give_the_same_bytes_in_any_order(tmp_path):
     records = hostile()
     for name, order in (("a", records), ("b", records[::-1])):
-        write_grades(tmp_path / f"{name}.csv", order)
-        write_exports(tmp_path / name, order)
+        write_grades(tmp_path / f"{name}.csv", counting(order))
+        write_exports(tmp_path / name, counting(order))
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
     first, second = (
         {file.relative_to(folder): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
@@ -166,7 +178,7 @@ def test_nbgrader_has_the_columns_of_its_own_export(tmp_path):
 def test_canvas_without_template(tmp_path):
     records = [record(identifier="4711"), record("bo"), record("Cy", status="no notebook")]
     assert write_canvas(tmp_path / "c.csv", records) == []
-    worth, ada, cy, bo = rows_of(tmp_path / "c.csv")
+    worth, ada, bo, cy = rows_of(tmp_path / "c.csv")
     title = "01 Receptive-field arithmetic"
     assert list(ada) == ["Student", "ID", "SIS Login ID", "Section", title]
     assert (worth["Student"], worth[title]) == ("    Points Possible", "13")
@@ -195,7 +207,7 @@ def test_canvas_with_template(tmp_path):
         record("curiemarie"),
         record("=1+1"),
     ]
-    assert write_canvas(tmp_path / "c.csv", records, template) == ["=1+1", "curiemarie"]
+    assert write_canvas(tmp_path / "c.csv", counting(records), template) == ["=1+1", "curiemarie"]
     worth, ada, niels, marie, other, test = rows_of(tmp_path / "c.csv")
     column = "Receptive-field arithmetic (12)"
     assert list(ada) == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", column]
@@ -309,6 +321,20 @@ def test_finish_writes_everything(tmp_path, capsys):
         "exports/gradescope/Bo/results.json",
     }  # fmt: skip
     assert rows_of(tmp_path / "grades.csv", "utf-8-sig")[0]["total"] == "16"
+
+
+def test_pages_of_who_is_gone_are_not_given_back(tmp_path):
+    both = [record("Ada", when="1"), record("Bo", when="1")]
+    finish(tmp_path, both)
+    page = (tmp_path / "feedback" / "Ada.html").read_bytes()
+    mine = tmp_path / "feedback" / "read me.html"
+    mine.write_text("written by the teacher")
+    finish(tmp_path, [*both, dataclasses.replace(both[0], status=GONE, when="2")])
+    assert {path.name for path in (tmp_path / "feedback").iterdir()} == {"Bo.html", "read me.html"}
+    assert (tmp_path / "left_out" / "feedback" / "Ada.html").read_bytes() == page
+    assert not (tmp_path / "exports" / "gradescope" / "Ada" / "results.json").exists()
+    assert [row["student"] for row in rows_of(tmp_path / "grades.csv", "utf-8-sig")] == ["Bo"]
+    assert "Ada" not in (tmp_path / "report.html").read_text("utf-8")
 
 
 def test_finish_says_that_a_student_handed_in_again(tmp_path, capsys):
