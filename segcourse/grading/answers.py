@@ -1,11 +1,18 @@
-"""Finds a student's functions by their names and slices the program that they need out of a notebook.
+"""Finds a student's functions by their names and takes the programs that they need out of a notebook.
 
-Of all the top-level statements of a notebook, those are taken that bind the names asked for, those that bind the names
-these use, and so on; and those that change such a name's value (`table[0] = 1`, `cache.update(...)`, `f.calls = 0`).
-Checks, prints, trainings and patches of libraries are left behind, and what stands after the answer's check. (Weiser,
-"Program slicing", 1981; here by name only: all statements that bind a name are taken, which errs on the safe side.)
+**The slice.** Of all the top-level statements of a notebook, those are taken that bind the names asked for, those that
+bind the names these use, and so on; and those that change such a name's value (`table[0] = 1`, `cache.update(...)`,
+`f.calls = 0`). Checks, prints, trainings and patches of libraries are left behind, and what stands after the answer's
+check. (Weiser, "Program slicing", 1981; here by name only: all statements that bind a name are taken, which errs on
+the safe side.)
 
-Nothing is run: the text is parsed (`ast`), and Python's own symbol tables (`symtable`) tell which names are free.
+**The wider program.** A slice by name misses what is done to a value in another way: `fill(table)`,
+`last = stack.pop()`, `for row in table: row[0] = 1`, a decorator that registers, `exec`. So there is a second program
+for an answer that fails with the first: its slice, all other statements that the student wrote before the answer's last
+check, and the slices of the names that those use. A statement is the student's if the lesson as released has none
+of the same text, layout aside. The lesson's trainings are not run unless the student's statements need what they bind.
+
+Nothing is run here: the text is parsed (`ast`), and Python's own symbol tables (`symtable`) tell which names are free.
 Python's parser can be made to need much time and memory, so a cell's size and a notebook's are limited.
 """
 
@@ -17,6 +24,7 @@ import difflib
 import functools
 import re
 import symtable
+import sys
 import textwrap
 import warnings
 from collections import defaultdict
@@ -27,8 +35,10 @@ from segcourse.grading.reading import Cell, Notes
 
 MAX_CELL, MAX_BRACES = 100_000, 1_000
 """A longer code cell, or one of more braces, is not parsed: an f-string of a megabyte takes Python 3.11 two minutes."""
-MAX_CODE, MAX_STATEMENTS = 500_000, 10_000
+MAX_CODE, MAX_STATEMENTS = 500_000, 5_000
 """So many characters and top-level statements are looked at in a notebook; what comes after is left out."""
+MAX_SCOPES = 5_000_000
+"""A statement with more functions and loops, times its length, is left out: symbol tables take time as this product."""
 MAX_BROKEN_CELL, MAX_PARTS = 10_000, 100
 """A cell of this length that Python cannot read is cut into parts, so many in a notebook."""
 MAX_PENDING = 2_000
@@ -49,6 +59,11 @@ MAGIC = re.compile(
 # For `import a.a.a` Python needs memory that grows with the square of its length.
 LONG_IMPORT = re.compile(r"\b(?:from|import)(?:[\w.\t ]|\\\n){2000}")
 NEW_PART = re.compile(r"^(?![ \t\n#)\]}]|(?:else|elif|except|finally)\b)", re.M)
+SCOPE = re.compile(r"(?<![A-Za-z_])(?:def|class|lambda|for)\b")
+PYTHON = "Python {}.{}".format(*sys.version_info)
+# What Python 3.12 to 3.14 brought: `type X = int`, `def f[T]`, quotes and backslashes in f-strings, t-strings,
+# `except A, B:`. Looked for in a line that cannot be read.
+NEWER = re.compile(r"^\s*type\s+\w|\b(?:def|class)\s+\w+\[|\b[frt]{1,2}[\"'].*\{|^\s*except\b.*,", re.I)
 LAYOUT = re.compile(r"#.*|[\s'\",()\\]+")
 DEFINES = re.compile(r"^[ \t>]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.M)
 
@@ -314,7 +329,10 @@ def note_lost(name: str, starter: bool, cells: Sequence[Cell], others: list[Stat
     if inside:
         notes.add(f"{what}; in cell {inside.piece.cell} there is one inside of something else. Move it to the margin.")
         return
-    if not starter:
+    unread = next((c.number for c in cells if c.kind == "code" and name in DEFINES.findall(c.source[:MAX_CELL])), None)
+    if unread is not None and not starter:
+        notes.add(f"{what} that can be read; cell {unread} holds one.")
+    elif not starter:
         near = {n.lower().replace("_", ""): (n, s.piece.cell) for s in others for n in sorted(s.binds - s.imports)}
         known = [n for n in near if len(n) < 80][:2000]
         close = difflib.get_close_matches(name.lower().replace("_", ""), known, 1, 0.8)
@@ -349,6 +367,7 @@ def statements_of(cells: Iterable[Cell], names: Set[str], notes: Notes) -> Itera
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Python's remarks on the student's style
             for text, tree, line in readable(cell, left, notes):
+                tree.body = [part for node in tree.body for part in import_by_import(node)]
                 left.statements -= len(tree.body)
                 if left.statements < 0:
                     notes.add(f"Cell {cell.number} was left out: {MAX_STATEMENTS:,} statements are looked at in all.")
@@ -359,12 +378,24 @@ def statements_of(cells: Iterable[Cell], names: Set[str], notes: Notes) -> Itera
                         s.shape = shape_of(node, piece.source) if s.binds & names else ""
                         yield s
                     except Exception as error:  # what Python says of hostile text is not a closed list
-                        notes.add(f"Cell {cell.number} cannot be read by Python: {reason(error, piece.line)}.")
+                        notes.add(f"Cell {cell.number} cannot be read by {PYTHON}: {reason(error, piece.line)}.")
+
+
+def import_by_import(node: ast.stmt) -> list[ast.stmt]:
+    """Cut an import of several names in one for each: that one of them is not there costs nobody the others."""
+    if not isinstance(node, (ast.Import, ast.ImportFrom)) or len(node.names) == 1:
+        return [node]
+    if isinstance(node, ast.Import):
+        return [ast.copy_location(ast.Import([name]), name) for name in node.names]
+    return [ast.copy_location(ast.ImportFrom(node.module, [name], node.level), name) for name in node.names]
 
 
 def analyse(node: ast.stmt, piece: Piece) -> Statement:
     """Tell which names a top-level statement binds, uses and changes."""
     s = Statement(piece)
+    scopes = len(SCOPE.findall(piece.source))
+    if scopes * len(piece.source) > MAX_SCOPES:
+        raise ValueError(f"a statement holds {scopes:,} functions and loops")
     top = symtable.symtable(piece.source, "cell", "exec")
     for symbol in top.get_symbols():
         name = symbol.get_name()
@@ -480,7 +511,7 @@ def readable(cell: Cell, left: Left, notes: Notes) -> Iterator[tuple[str, ast.Mo
             return
     parts = [(text, tree, line) for text, tree, line in readable_parts(without_magics, left) if tree.body]
     taken = "; what can be read of it was taken" if parts else ""
-    notes.add(f"Cell {cell.number} cannot be read by Python: {why}{taken}.")
+    notes.add(f"Cell {cell.number} cannot be read by {PYTHON}: {why}{taken}.")
     yield from parts
 
 
@@ -493,7 +524,10 @@ def parse(text: str) -> tuple[ast.Module | None, str]:
     try:
         return ast.parse(text), ""
     except Exception as error:  # SyntaxError, ValueError, RecursionError, MemoryError; the list is not closed
-        return None, reason(error)
+        newer = isinstance(error, SyntaxError) and NEWER.search(
+            "\n".join(text.split("\n")[(error.lineno or 1) - 1 :][:1])
+        )
+        return None, reason(error) + (" (a newer Python may: grade with the one that students use)" if newer else "")
 
 
 def reason(error: Exception, first: int = 1) -> str:
@@ -534,6 +568,9 @@ def pieces_of(text: str, tree: ast.Module, cell: int, first: int) -> Iterator[Pi
             line, column = decorators[0].lineno, 0
             while not lines[line - 1].lstrip().startswith(b"@"):  # `@(` may stand on a line of its own
                 line -= 1
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            yield Piece(cell, line + first - 1, ast.unparse(node))
+            continue
         own = lines[line - 1 : node.end_lineno]
         own[-1] = own[-1][: node.end_col_offset]
         own[0] = own[0][column:]
