@@ -119,3 +119,34 @@ def test_without_a_fork_each_submission_has_a_worker_of_its_own(grader: grade.Gr
     expected = graded(grader, compound_stride=stride("return sum(strides)"))
     assert record.marks == expected.marks
     assert lost(record) == {"compound_stride"}
+
+
+EXTRAS = {
+    "a pool of threads": "from concurrent.futures import ThreadPoolExecutor\nlist(ThreadPoolExecutor(2).map(abs, [1]))",
+    "a pool of processes": "import multiprocessing\nmultiprocessing.Pool(2).map(abs, [1])",
+    "a loader": "from torch.utils.data import DataLoader\nlist(DataLoader([1, 2], num_workers=2))",
+    "a program": "import subprocess\nsubprocess.run(['true'])",
+    "a file": "import tempfile\ntempfile.TemporaryFile()",
+    "a loop of events": "import asyncio\nasync def one(): return 1\nasyncio.run(one())",
+}
+
+
+def test_what_the_guide_says_an_answer_cannot_do(grader: grade.Grader) -> None:
+    tries = "\n".join(
+        f"try:\n    exec({text!r}, {{}})\n    went_through.append({name!r})\nexcept Exception:\n    pass"
+        for name, text in EXTRAS.items()
+    )
+    answer = stride("if went_through: raise ValueError(went_through)", PRODUCT)
+    record = graded(grader, f"went_through = []\n{tries}", compound_stride=answer)
+    assert not lost(record), record.results
+
+
+def test_a_cell_that_fails_is_named_and_the_answers_count(grader: grade.Grader) -> None:
+    helper = "def product(values):\n    result = 1\n    for value in values: result *= value\n    return result"
+    record = graded(
+        grader,
+        f"{helper}\nopen('a file', 'w')\nproduct.open = open('a file', 'w')",
+        compound_stride=stride("return product(strides)"),
+    )
+    assert not lost(record)
+    assert any(note.startswith("cell 2: ") for note in record.notes), record.notes  # which error depends on the level
