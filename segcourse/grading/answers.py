@@ -52,6 +52,8 @@ BUILTINS = frozenset(dir(builtins)) | {
     "display",
     "get_ipython",
 }
+LOOKUPS = frozenset({"eval", "exec", "globals", "locals", "vars"})
+"""What uses these can need a name that it does not spell out."""
 PYTHON_MAGICS = re.compile(r"%%(time|timeit|capture|prun|memit)\b")
 MAGIC = re.compile(
     r"^([ \t]*)(?:(%time[ \t]+(?=\S))|(?:%{1,2}[A-Za-z_]|[!?]|[\w.]+\?+[ \t]*$|\w+[ \t]*=[ \t]*[!%]).*)", re.M
@@ -95,7 +97,7 @@ class Program:
     """For each answer found, the pieces that it needs itself."""
     wide: dict[str, tuple[Piece, ...]]
     """For each answer found, these and whatever else the student wrote up to its last check, with what that needs; to
-    be run if `alone` fails. Only where it is more than `alone`."""
+    be run if `alone` fails. Only where that could make a difference: functions that nothing calls make none."""
     apart: frozenset[str]
     """Answers that cannot share names with the others (two helpers of one name, say): what they need is not among
     `pieces`, and `alone` is to be run for each of them, in a fresh namespace. Mostly empty."""
@@ -122,6 +124,8 @@ class Statement:
     """Names that the functions in it declare global and bind."""
     inner: set[str] = field(default_factory=set)
     """The functions and classes defined inside it, and names of class bodies."""
+    only_defines: bool = False
+    """Whether it defines a function and does nothing else."""
     star: bool = False
     """Whether it is an import of everything."""
     shape: str = ""
@@ -183,7 +187,7 @@ def find_answers(
         not_attempted=tuple(not_attempted),
         notes=notes.all(),
         alone={name: pieces(chosen) for name, (chosen, _) in needs.items()},
-        wide={name: pieces(chosen) for name, chosen in wide.items() if chosen > needs[name][0]},
+        wide={name: pieces(chosen) for name, chosen in wide.items()},
         apart=frozenset(apart),
         shapes=shapes,
     )
@@ -266,7 +270,8 @@ class Slicer:
     ) -> dict[str, set[int]]:
         """Return for each answer what it needs, the student's own statements up to its horizon, and what those need.
 
-        Checks are left out, and a `del` of what an answer needs.
+        Checks are left out, and a `del` of what an answer needs. Answers to which none of this can matter are not in
+        the result.
 
         Args:
             needs: for each answer, the statements that it needs, and the names.
@@ -280,9 +285,11 @@ class Slicer:
             if id(s) in own and not s.methods & answers and not s.deletes & names
         ]
         wide = {}
-        for answer, (needed, _) in needs.items():
+        for answer, (needed, used) in needs.items():
             last = self.horizon(answer)
-            wide[answer] = needed | self.closure([i for i in chosen if i <= last], answer, last)[0]
+            first = [i for i in chosen if i <= last]
+            if used & LOOKUPS or any(not self.statements[i].only_defines for i in first if i not in needed):
+                wide[answer] = needed | self.closure(first, answer, last)[0]
         return wide
 
 
@@ -419,6 +426,7 @@ def analyse(node: ast.stmt, piece: Piece) -> Statement:
             if symbol.is_declared_global() and symbol.is_assigned():
                 s.sets_global.add(symbol.get_name())
     s.inner -= s.binds
+    s.only_defines = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.decorator_list
     for part in outside_functions(node):
         look_for_changes(part, s)
     return s

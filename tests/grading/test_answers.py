@@ -240,6 +240,7 @@ BY_SIDE_EFFECT = {
         "import random\nrng = random.Random(0)\nfirst = rng.random()",
         "def answer(x): return 2 * x if abs(rng.random() - 0.7579544) < 1e-6 else 0",
     ],
+    "name that is looked up": ["def twice(x): return 2 * x", "def answer(x): return globals()['tw' + 'ice'](x)"],
     "then deleted": ["globals()['by'] = 2", "twice = 2", "def answer(x): return by * x", "del answer"],
 }
 
@@ -275,6 +276,7 @@ def test_the_wider_program_is_the_students_own_and_what_it_needs():
     assert wide(right) == []  # no more than the slice
     assert wide("for _ in range( 9 ** 9 ) :\n\n  net(torch.ones(1,)).backward( ) # slow", right) == []
     assert wide("x = 1", right, "check.answer(answer)", "y = 1") == ["x = 1", right]  # not what follows its last check
+    assert wide("def helper(x): return x", right, "def other(x): return helper(x)") == []  # that can change nothing
     assert wide(right, "show(net)") == [
         "import torch",
         "net = torch.nn.Linear(1, 1)",
@@ -530,7 +532,7 @@ def lesson_program(stem: str) -> tuple[list, Program, Program]:
     names = [exercise.name for exercise in known]
     starters = starters_of(released, names)
     assert set(starters) == set(names)
-    solved = find_answers(read(ROOT / "solutions" / f"{stem}.ipynb"), names, starters)
+    solved = find_answers(read(ROOT / "solutions" / f"{stem}.ipynb"), names, starters, released)
     return list(known), find_answers(released, names, starters), solved
 
 
@@ -542,6 +544,7 @@ def test_real_lessons_are_sliced(stem):
     assert set(solved.found) == {exercise.name for exercise in known}
     assert solved.notes == ()
     assert not solved.apart
+    assert not solved.wide
     others = [p.source for p in solved.pieces if not p.source.startswith(("import ", "from ", "def "))]
     assert others == []  # no training, check or picture is run
     space = run(solved.pieces)
