@@ -5,11 +5,15 @@ from __future__ import annotations
 import html
 import itertools
 import math
+import numbers
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
+from segcourse.exercises.compare import describe_type, is_ordinary, written
 from segcourse.exercises.guard import STOPPED
 from segcourse.exercises.judge import Failure, Outcome, Verdict
 
@@ -19,6 +23,10 @@ GRID = (8, 16)
 """Grids show at most this many rows and columns."""
 PLANES = 4
 """An input that is a stack of up to so many planes is drawn whole; of a larger one, the first plane."""
+LINE, LEVELS = 1000, 10
+"""How many characters of a value are written in a line, and how many levels of lists in lists."""
+SMALL = 12
+"""A row of up to so many numbers is written in a line, a longer one drawn."""
 
 
 @dataclass(frozen=True)
@@ -145,7 +153,7 @@ def verdict_card(verdict: Verdict) -> Card:
         label = "The simplest case found that fails" if failure.ran.kind != STOPPED else "The case"
         lines.append(f"{label}: {call_text(exercise.name, failure)}")
         grids = failure_grids(failure)
-        result, says = short(failure.ran.value), failure.mismatch.says
+        result, says = short(failure.ran.value), failure.mismatch.says[:LINE]
         if result and says.startswith(f"{result} "):
             lines.append(f"Yours returned {result}, which {says.removeprefix(f'{result} ')}")
         elif result and not says.startswith("it "):
@@ -185,21 +193,54 @@ def call_text(name: str, failure: Failure) -> str:
 
 
 def short(value: Any) -> str:
-    """Write a value in one line if it is small; empty for what is better drawn as a grid."""
-    if isinstance(value, torch.Tensor):
-        if value.ndim == 0 or (value.ndim == 1 and value.numel() <= 12):
-            numbers = [_number(v, _step(value)) for v in value.flatten().tolist()]
-            return f"[{', '.join(numbers)}]" if value.ndim else numbers[0]
-        return ""
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, (list, tuple)):
-        inner = [short(v) for v in value]
-        if not all(inner):
+    """Write a value in one line; empty if it holds what is better drawn as a grid.
+
+    It takes no longer for a large value than for a small one: what comes after `LINE` characters is not looked at.
+    """
+    text = ""
+    for piece in _pieces(value, LEVELS):
+        if not piece:
             return ""
-        brackets = "[]" if isinstance(value, list) else "()"
-        comma = "," if len(value) == 1 and isinstance(value, tuple) else ""
-        return f"{brackets[0]}{', '.join(inner)}{comma}{brackets[1]}"
+        text += piece
+        if len(text) > LINE:
+            return text[:LINE] + "…"
+    return text
+
+
+def _pieces(value: Any, levels: int) -> Iterator[str]:
+    """Yield the pieces of a value's line; an empty one for a tensor that is better drawn."""
+    if isinstance(value, torch.Tensor):
+        yield _row(value)
+    elif isinstance(value, (list, tuple, dict)) and levels:
+        brackets = "[]" if isinstance(value, list) else "()" if isinstance(value, tuple) else "{}"
+        yield brackets[0]
+        for number, part in enumerate(value):
+            if number:
+                yield ", "
+            if isinstance(value, dict):
+                yield f"{written(part)}: "
+                part = value[part]
+            yield from _pieces(part, levels - 1)
+        yield ("," if len(value) == 1 and isinstance(value, tuple) else "") + brackets[1]
+    else:
+        yield _leaf(value)
+
+
+def _row(value: torch.Tensor) -> str:
+    """Write a tensor of no or one axis, if it is short; empty for others."""
+    if not is_ordinary(value):
+        return describe_type(value)
+    if value.ndim > 1 or value.numel() > SMALL:
+        return ""
+    cells = [_number(v, _step(value)) for v in value.flatten().tolist()]
+    return f"[{', '.join(cells)}]" if value.ndim else cells[0]
+
+
+def _leaf(value: Any) -> str:
+    """Write a value that is no tensor and whose parts are not written."""
+    plain = isinstance(value, (str, numbers.Real, list, tuple, dict, set, frozenset))
+    if plain or type(value).__repr__ is object.__repr__ or (isinstance(value, np.ndarray) and value.size > SMALL):
+        return written(value)
     text = repr(value)
     return text if len(text) <= 200 else text[:197] + "..."
 
@@ -211,9 +252,11 @@ def _number(value: float, step: float, digits: int = 6) -> str:
     """
     if not isinstance(value, float):
         return str(value)
+    if value.is_integer() and abs(value) < 2**53:
+        return f"{value:.0f}"
     text = f"{value:.{digits}g}"
-    written = sum(c.isdigit() for c in text.split("e")[0].lstrip("-0."))
-    if written > digits // 2 or not math.isfinite(value):
+    shown = sum(c.isdigit() for c in text.split("e")[0].lstrip("-0."))
+    if shown > digits // 2 or not math.isfinite(value):
         return text
     longer = (f"{value:.{d}g}" for d in range(digits, 18))
     return next(t for t in longer if abs(float(t) - value) <= 256 * step * abs(value))
