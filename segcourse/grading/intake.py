@@ -1,12 +1,15 @@
 """Finds what each student handed in: in a folder, an LMS's zip or an nbgrader tree.
 
 Nothing is ever unpacked to disk, no link is followed, and a file is read only when it is graded. How the files lie
-decides who handed them in; the first rule that fits holds:
+decides who handed them in. Students choose names of files too, so the beginning of a path, which the LMS or the teacher
+wrote, decides alone; what one student's files are called changes nothing for the others.
 
-- nbgrader: `submitted/STUDENT/LESSON/…`, or the same without `submitted/`.
+- Canvas: `name_LATE_12345_67890_original-name-1.ipynb`, flat; -1 is a resubmission. Anonymous: `anon_x7aB3_67890_…`.
+  Source: instructure/canvas-lms, `lib/content_zipper.rb`.
 - Moodle: `Surname Firstname_1234567_assignsubmission_file_…`, as folders or as the beginning of flat files' names.
-- Canvas: `name_LATE_12345_67890_original-name-1.ipynb`, flat, if most files are called so; -1 is a resubmission.
-- A folder for each student, files at any depth in it.
+  Source: moodle/moodle, `mod/assign/classes/downloader.php`.
+- A folder for each student, files at any depth in it. nbgrader's `STUDENT/LESSON/…` is such: folders of the course's
+  other lessons are left out, and `submitted/` is taken off.
 - A notebook for each student: the student is its name, without the lesson's if it holds that.
 
 A zip is read as a folder; one folder around everything is taken off. A zip inside, such as one a student zipped, is
@@ -24,15 +27,16 @@ import re
 import stat
 import unicodedata
 import zipfile
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from segcourse.exercises import LESSONS
 from segcourse.grading.answers import find_answers
 from segcourse.grading.reading import MAX_BYTES, UnreadableError, read_notebook
 
-MAX_ENTRIES, MAX_STUDENTS_ENTRIES, MAX_INNER_ENTRIES = 200_000, 20_000, 2_000
+MAX_ENTRIES, MAX_STUDENTS_ENTRIES, MAX_INNER_ENTRIES = 50_000, 20_000, 2_000
 """How many files an LMS's zip, a student's folder and a student's own zip may hold."""
 MAX_TOTAL, MAX_INNER_TOTAL = 20 * 2**30, 500 * 2**20
 """How many bytes a zip may say that it unpacks to: an LMS's, and a student's own."""
@@ -40,10 +44,20 @@ MAX_RATIO = 200
 """A student's zip that unpacks to more than so many times its size, and to more than a notebook's limit, is a bomb."""
 MAX_NOTEBOOKS = 8
 """Of so many notebooks of a student the right one is looked for; the newest by name are taken."""
+MAX_DEPTH = 50
+"""How many folders deep a file in a zip may lie."""
+ENTRY_BYTES = 300
+"""How many bytes of a zip's directory a file has at most, on average."""
 
 IGNORED = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", "Thumbs.db", "desktop.ini", "timestamp.txt"}
-MOODLE = re.compile(r"(?P<name>[^/]{1,200}?)_(?P<id>\d{1,12})_assignsubmission_(?:file|onlinetext)_?(?P<file>.*)", re.S)
-CANVAS = re.compile(r"(?P<name>[^_/]{1,200})_(?P<late>LATE_)?(?P<id>\d{1,12})_(?P<file_id>\d{1,12})_(?P<file>.+)", re.S)
+NBGRADER = {"submitted", "source", "release", "autograded", "feedback"}
+"""The folders of an nbgrader course."""
+MOODLE = re.compile(r"(?P<name>[^_/]{1,200})(?:_(?P<id>[0-9]{1,20}))?_assignsubmission_[a-z]+_?(?P<file>.*)", re.S)
+CANVAS = re.compile(
+    r"(?:(?P<late_anon>LATE_)?(?P<anon>anon_[A-Za-z0-9]{1,20})|(?P<name>[^/]{1,200}?)_(?P<late>LATE_)?(?P<id>[0-9]{1,20}))"
+    r"_(?P<file>(?:text|link)\.html|[0-9]{1,20}_.+)",
+    re.S,
+)
 ATTEMPT = re.compile(r"(.*?)-(\d{1,4})(\.[^.]+)", re.S)
 DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.I)
 
@@ -109,6 +123,8 @@ class Owner:
 
     name: str
     identifier: str = ""
+    file: str = ""
+    """The file, where one that lies by itself stands for a student: two such are never one student's."""
 
 
 @dataclass
@@ -119,6 +135,7 @@ class Found:
     late: bool = False
     attempts: bool = False
     """Whether a number at the end of a file's name counts resubmissions."""
+    notes: list[str] = field(default_factory=list)
 
 
 def collect(
@@ -141,12 +158,12 @@ def collect(
     if not folder.exists():
         raise ValueError(f"There is no {folder}. Give the folder, or the zip, with the submissions.")
     if folder.is_dir():
-        entries = without_wrapper(list(entries_of_folder(folder)), lesson, only_lms=True)
+        entries = without_wrapper(list(entries_of_folder(folder)), only_lms=True)
         if len(entries) == 1 and entries[0].is_zip and len(entries[0].parts) == 1 and not entries[0].problem:
             folder = folder / entries[0].name  # an LMS's zip that lies alone in a folder
     if folder.is_file():
         if folder.suffix.lower() == ".zip":
-            entries = without_wrapper(entries_of_file(folder), lesson)
+            entries = without_wrapper(entries_of_file(folder))
         else:
             entries = [Entry((folder.name,), lambda: read_file(folder))]
     if not entries:
@@ -154,6 +171,7 @@ def collect(
     students = by_student(entries, lesson)
     if not students:
         raise ValueError(f"There is no notebook in {folder}. Give the folder, or the zip, with the submissions.")
+    students = without_shared_numbers(students)
     labels = unique_names(students)
 
     def answers(entry: Entry) -> int:
@@ -221,10 +239,14 @@ def entries_of_zip(opener: Callable[[], io.BufferedIOBase], size: int, most: int
         UnreadableError: if it is no zip, or more than the limits allow.
     """
     try:
-        with opener() as file:
-            check_directory(file, size, most)
-            with zipfile.ZipFile(file) as archive:
-                infos = archive.infolist()
+        with opener() as file, zipfile.ZipFile(Bounded(file, ENTRY_BYTES * most)) as archive:
+            infos = archive.infolist()
+        if len(infos) > most:
+            raise TooLongError
+    except TooLongError:
+        raise UnreadableError(
+            f"The zip holds more than {most:,} files, or very long names. Hand in the notebook by itself."
+        ) from None
     except UnreadableError:
         raise
     except Exception as error:  # what zipfile raises for a damaged file is not a closed list
@@ -240,30 +262,44 @@ def entries_of_zip(opener: Callable[[], io.BufferedIOBase], size: int, most: int
         parts = tuple(name.split("/"))
         problem = unsafe(parts, info)
         if problem:
-            parts = tuple(part for part in parts if part not in ("", ".", ".."))
+            parts = tuple(part for part in parts if part not in ("", ".", ".."))[:MAX_DEPTH]
         if parts and (not parts[-1] or wanted(parts)):
             entries.append(Entry(parts, functools.partial(read_in_zip, opener, index), problem, index))
     full = {parts[:end] for parts in (e.parts for e in entries if e.name) for end in range(1, len(parts))}
     return [entry for entry in entries if entry.name or entry.parts[:-1] not in full]
 
 
-def check_directory(file: io.BufferedIOBase, size: int, most: int) -> None:
-    """Refuse a zip whose directory is too long, before zipfile reads it into memory."""
-    file.seek(max(0, size - 2**16 - 22))
-    tail = file.read(2**16 + 22)
-    at = tail.rfind(b"PK\x05\x06")
-    length = int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
-    if length == 0xFFFFFFFF:  # zip64: the real length stands in a record before
-        at = tail.rfind(b"PK\x06\x06")
-        length = int.from_bytes(tail[at + 40 : at + 48], "little") if at >= 0 else 0
-    if length > 500 * most:
-        raise UnreadableError(f"The zip holds more than {most:,} files. Hand in the notebook by itself.")
-    file.seek(0)
+class TooLongError(Exception):
+    """A zip's directory is longer than it may be."""
+
+
+class Bounded:
+    """A file of which nothing long is read at once.
+
+    zipfile reads a zip's directory in one piece, however long the zip says it is and wherever it says so.
+    """
+
+    def __init__(self, file: io.BufferedIOBase, most: int) -> None:
+        """Bound a file: `most` bytes are read at once."""
+        self.seek, self.tell = file.seek, file.tell
+        self._read, self._most = file.read, most
+
+    def read(self, size: int = -1) -> bytes:
+        """Read as a file does.
+
+        Raises:
+            TooLongError: if more than is allowed is asked for.
+        """
+        if size > self._most:
+            raise TooLongError
+        return self._read(size)
 
 
 def unsafe(parts: tuple[str, ...], info: zipfile.ZipInfo) -> str:
     """Say why an entry of a zip is not read; empty if it may be."""
     name = shown("/".join(parts))
+    if len(parts) > MAX_DEPTH:
+        return f"{name} in the zip lies too deep in folders."
     if ".." in parts or parts[0] == "" or re.match(r"[A-Za-z]:", parts[0]):
         return f"{name} in the zip points outside of it."
     if any(DEVICES.match(part) for part in parts):
@@ -277,13 +313,12 @@ def unsafe(parts: tuple[str, ...], info: zipfile.ZipInfo) -> str:
     return ""
 
 
-def without_wrapper(entries: list[Entry], lesson: str, only_lms: bool = False) -> list[Entry]:
+def without_wrapper(entries: list[Entry], only_lms: bool = False) -> list[Entry]:
     """Take off the one folder around everything, unless it looks like a student's own.
 
     Args:
         entries: all files of a zip or of a folder.
-        lesson: the notebook's stem; nbgrader's folders of that name lie in a student's.
-        only_lms: whether to do so only if an LMS named the files in it.
+        only_lms: whether to do so only if an LMS named all that is in it.
     """
     loose = [entry for entry in entries if len(entry.parts) == 1]
     tops = {entry.parts[0] for entry in entries if len(entry.parts) > 1}
@@ -295,8 +330,9 @@ def without_wrapper(entries: list[Entry], lesson: str, only_lms: bool = False) -
         return entries
     inner = [dataclasses.replace(entry, parts=entry.parts[1:]) for entry in entries if len(entry.parts) > 1]
     several = {entry.parts[0] for entry in inner if len(entry.parts) > 1 or entry.is_notebook or entry.is_zip}
-    lms = any(MOODLE.fullmatch(name) or CANVAS.fullmatch(name) for name in several)
-    return inner if lms or (len(several) > 1 and lesson not in several and not only_lms) else entries
+    if only_lms and not any(all(map(lms.fullmatch, several)) for lms in (MOODLE, CANVAS)):
+        return entries
+    return inner if len(several) > 1 and not several <= set(LESSONS) else entries
 
 
 def wanted(parts: tuple[str, ...]) -> bool:
@@ -314,9 +350,10 @@ def read_file(path: Path) -> bytes:
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
         with open(os.open(path, flags), "rb") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 raise UnreadableError("The file is no ordinary file.")
-            return file.read(MAX_BYTES + 1)
+            return file.read(min(status.st_size, MAX_BYTES) + 1)
     except OSError as error:
         raise UnreadableError(f"The file cannot be opened ({error.strerror}).") from None
 
@@ -334,37 +371,56 @@ def read_in_zip(opener: Callable[[], io.BufferedIOBase], index: int) -> bytes:
 
 
 def by_student(entries: list[Entry], lesson: str) -> dict[Owner, Found]:
-    """Sort the files by who handed them in, by the first rule that fits."""
+    """Sort the files by who handed them in."""
     students: dict[Owner, Found] = defaultdict(Found)
-    if any(entry.parts[0] == "submitted" and len(entry.parts) > 2 for entry in entries):
-        inside = [entry for entry in entries if entry.parts[0] == "submitted" and len(entry.parts) > 1]
-        entries = [dataclasses.replace(entry, parts=entry.parts[1:]) for entry in inside]
-    if any(len(entry.parts) > 2 and entry.parts[1] == lesson for entry in entries):  # nbgrader
-        for entry in entries:
-            found = students[Owner(entry.parts[0])] if len(entry.parts) > 1 or entry.problem else Found()
-            if entry.problem or entry.parts[1:2] == (lesson,):
-                found.entries.append(dataclasses.replace(entry, parts=entry.parts[2:] or entry.parts[-1:]))
-        return students
-    flat = [entry for entry in entries if len(entry.parts) == 1 and (entry.is_notebook or entry.is_zip)]
-    is_canvas = 2 * sum(bool(CANVAS.fullmatch(entry.name)) for entry in flat) > len(flat)
+    tops = {entry.parts[0] for entry in entries if len(entry.parts) > 1}
+    if "submitted" in tops <= NBGRADER and any(
+        entry.parts[0] == "submitted" and len(entry.parts) > 2 for entry in entries
+    ):
+        inside = [
+            dataclasses.replace(e, parts=e.parts[1:]) for e in entries if e.parts[0] == "submitted" and e.parts[1:]
+        ]
+        entries = inside + [entry for entry in entries if len(entry.parts) == 1]
+    flat = [entry.name for entry in entries if len(entry.parts) == 1 and (entry.is_notebook or entry.is_zip)]
+    canvas, moodle = (sum(bool(lms.fullmatch(name)) for name in flat) for lms in (CANVAS, MOODLE))
+    is_canvas = canvas > moodle and 2 * canvas > len(flat)
     for entry in entries:
         top, rest = entry.parts[0], entry.parts[1:]
-        moodle = MOODLE.fullmatch(top)
-        canvas = CANVAS.fullmatch(top) if is_canvas and not rest else None
-        if moodle:
-            owner, rest = Owner(moodle["name"], moodle["id"]), rest or (moodle["file"],)
-        elif canvas:
-            owner, rest = Owner(canvas["name"], canvas["id"]), (canvas["file"],)
+        late = False
+        if is_canvas and not rest and (named := CANVAS.fullmatch(top)):
+            owner, rest = Owner(named["name"] or named["anon"], named["id"] or ""), (named["file"].split("_", 1)[-1],)
+            late = bool(named["late"] or named["late_anon"])
+            students[owner].attempts = True
+        elif not is_canvas and (named := MOODLE.fullmatch(top)):
+            owner, rest = Owner(named["name"], named["id"] or ""), rest or (named["file"],)
         elif rest:
             owner = Owner(top)
         elif entry.is_zip or ".ipynb" in top.lower() or entry.problem:
-            owner, rest = Owner(without_lesson(top, lesson)), (top,)
+            owner, rest = Owner(without_lesson(top, lesson), file=top), (top,)
         else:
             continue  # a list of grades, a read-me
-        students[owner].late |= bool(canvas and canvas["late"])
-        students[owner].attempts |= bool(canvas)
+        students[owner].late |= late
         students[owner].entries.append(dataclasses.replace(entry, parts=rest))
     return students
+
+
+def without_shared_numbers(students: Mapping[Owner, Found]) -> dict[Owner, Found]:
+    """Take the LMS's number from all who have the same: one of them may have named a file so as to have it."""
+    holders: dict[str, list[str]] = defaultdict(list)
+    for owner in students:
+        holders[owner.identifier].append(owner.name)
+    kept: dict[Owner, Found] = {}
+    for owner, found in students.items():
+        who = holders[owner.identifier]
+        if owner.identifier and len(who) > 1:
+            names = ", ".join(sorted(shown(name) for name in who)[:5])
+            found.notes.append(
+                f"{names} have the same number, {owner.identifier}, so it is left out: look which of them it belongs "
+                "to, and enter these marks yourself."
+            )
+            owner = Owner(owner.name, file=owner.identifier)  # still another than those of the same name
+        kept[owner] = found
+    return kept
 
 
 def without_lesson(name: str, lesson: str) -> str:
@@ -373,17 +429,19 @@ def without_lesson(name: str, lesson: str) -> str:
     return stem.replace(lesson, "").strip(" _-.") or stem
 
 
-def unique_names(owners: Iterable[Owner]) -> dict[Owner, str]:
-    """Give each student a safe name; those who share one get the LMS's number, or are counted."""
-    order = sorted(owners, key=lambda owner: (owner.name, owner.identifier))
-    shared: dict[str, int] = defaultdict(int)
-    for owner in order:
-        shared[safe_name(owner.name).casefold()] += 1
+def unique_names(students: Mapping[Owner, Found]) -> dict[Owner, str]:
+    """Give each student a safe name; of those who share one nobody gets it: the LMS's number, or a count, is added."""
+    names = {owner: safe_name(owner.name) for owner in students}
+    shared = Counter(name.casefold() for name in names.values())
+    counts: Counter[str] = Counter()
     given: dict[Owner, str] = {}
-    for owner in order:
-        label = safe_name(owner.name)
-        if owner.identifier and shared[label.casefold()] > 1:
-            label = f"{label}-{owner.identifier}"
+    for owner in sorted(names, key=lambda owner: (shared[names[owner].casefold()], dataclasses.astuple(owner))):
+        label, key = names[owner], names[owner].casefold()
+        if shared[key] > 1:
+            counts[key] += 1
+            label = f"{label}-{owner.identifier or counts[key]}"
+            if not owner.identifier:
+                students[owner].notes.append(f"Others handed in as {shown(owner.name)} too: look whose it is.")
         given[owner] = safe_name(label, given.values())
     return given
 
@@ -416,8 +474,11 @@ def safe_name(text: str, taken: Collection[str] = ()) -> str:
 
 def submission_of(student: str, owner: Owner, found: Found, lesson: str, answers: Callable[[Entry], int]) -> Submission:
     """Choose a student's notebook among the files."""
-    notes: list[str] = []
-    entries = sorted(found.entries, key=lambda entry: natural("/".join(entry.parts)))
+    notes = list(found.notes)
+    other = {top for top in (entry.parts[0] for entry in found.entries if len(entry.parts) > 1) if top in LESSONS}
+    other.discard(lesson)
+    entries = [entry for entry in found.entries if entry.parts[0] not in other]
+    entries.sort(key=lambda entry: (lesson in entry.parts, natural("/".join(entry.parts))))
     problems = [entry.problem for entry in entries if entry.problem]
     readable = [entry for entry in entries if not entry.problem and entry.name]
     notebooks = [entry for entry in readable if entry.is_notebook]
@@ -435,7 +496,10 @@ def submission_of(student: str, owner: Owner, found: Found, lesson: str, answers
     if not notebooks:
         files = ", ".join(shown(entry.name) for entry in readable[:5])
         why = " ".join(problems[:3]) or (f"There is no notebook among the files: {files}." if files else "")
-        problem = f"{why or 'No file was handed in.'} Hand in the .ipynb file."
+        why = why or "No file was handed in" + (
+            f" for this lesson, only for {', '.join(sorted(other))}." if other else "."
+        )
+        problem = f"{why} Hand in the .ipynb file."
         return dataclasses.replace(base, problem=problem, notes=tuple(notes))
     chosen = best(notebooks, lesson, answers, notes)
     name = chosen.name.encode("utf-8", "replace").decode()
@@ -498,7 +562,7 @@ def best(notebooks: list[Entry], lesson: str, answers: Callable[[Entry], int], n
         return notebooks[0]
 
     def rank(entry: Entry) -> tuple[int, bool, list[tuple[int, str]]]:
-        return answers(entry), lesson in entry.name, natural("/".join(entry.parts))
+        return answers(entry), lesson in "/".join(entry.parts), natural("/".join(entry.parts))
 
     chosen = max(notebooks[-MAX_NOTEBOOKS:], key=rank)
     others = ", ".join(shown(entry.name) for entry in notebooks if entry is not chosen)

@@ -1,8 +1,9 @@
 """Reads a notebook from any bytes: its cells' kinds and sources, and nothing else.
 
 Whatever comes, `read_notebook` returns a notebook or raises UnreadableError with a sentence for the student. It is
-bounded in time (linear in the file) and in memory (MAX_BYTES, MAX_VALUES). The standard library's JSON reader is the
-only parser; outputs, metadata and ids are looked at for what is odd about them, then dropped.
+bounded in time (linear in the file) and in memory (MAX_BYTES, MAX_VALUES, MAX_SOURCE: 400 MB whatever the file). The
+standard library's JSON reader is the only parser; outputs, metadata and ids are looked at for what is odd about them,
+then dropped.
 
 Formats: nbformat 4 and 5 (`cells`), 3 (`worksheets`); https://nbformat.readthedocs.io/en/latest/format_description.html
 """
@@ -13,12 +14,16 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal
 
-MAX_BYTES = 100 * 2**20
-"""A larger file is not read."""
-MAX_VALUES = 3_000_000
-"""How many values (numbers, strings, lists, objects) a file may hold; each costs up to 250 bytes of memory."""
+MAX_BYTES = 32 * 2**20
+"""A larger file is not read; a solved lesson with all its figures has 2 MB. A character costs up to 4 bytes as text, and
+as many again in a value."""
+MAX_VALUES = 800_000
+"""How many strings, commas and opening brackets a file may hold; each costs up to 150 bytes of memory."""
+MAX_SOURCE = 1_000_000
+"""How many characters a cell may have."""
 MAX_CELLS = 5_000
 MAX_NOTES = 20
 MAX_NOTE = 200
@@ -27,7 +32,8 @@ MAX_NOTE = 200
 Kind = Literal["code", "markdown", "raw"]
 
 # A JSON string, also one that is never closed. Possessive, so that it never looks at a character twice.
-STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.S)
+STRING_OR_MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]', re.S)
+BLANK = re.compile(r"[ \t\r\n\0]*+")
 SURROGATE = re.compile("[\ud800-\udfff]")
 OTHER_FILES = {
     b"%PDF": "a PDF",
@@ -136,7 +142,7 @@ def decode_damaged(data: bytes, notes: Notes) -> str:
     """Decode a file that is not UTF-8: as UTF-8 with bad bytes replaced if most of it is that, else as Windows-1252."""
     text = data.decode("utf-8", "replace")
     bad = text.count("\ufffd")
-    good = sum(map(len, re.findall(r"[^\x00-\x7f]+", text))) - bad
+    good = len(text) - len(text.encode("ascii", "ignore")) - bad
     if good > bad:
         notes.add("Some bytes of the file are not UTF-8; each was replaced by a question mark (�).")
         return text.lstrip("\ufeff")
@@ -149,12 +155,11 @@ def decode_damaged(data: bytes, notes: Notes) -> str:
 
 def parse(text: str, notes: Notes) -> dict[str, Any]:
     """Parse the text; what follows the notebook's end is left out."""
-    structure = STRING.sub("", text)
-    if structure.count(",") + structure.count("[") + structure.count("{") > MAX_VALUES:
+    if sum(1 for _ in islice(STRING_OR_MARK.finditer(text), MAX_VALUES + 1)) > MAX_VALUES:
         raise UnreadableError(
             f"The file holds more than {MAX_VALUES:,} values. Clear all outputs, save, and hand it in again."
         )
-    text = text.strip(" \t\r\n\0")
+    begin = end_of_blank(text, 0)
 
     def pairs(items: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(found := dict(items)) < len(items):
@@ -165,14 +170,20 @@ def parse(text: str, notes: Notes) -> dict[str, Any]:
         strict=False, object_pairs_hook=pairs, parse_int=number, parse_float=number, parse_constant=lambda _: None
     )
     try:
-        content, end = decoder.raw_decode(text)
+        content, end = decoder.raw_decode(text, begin)
     except json.JSONDecodeError as error:
-        raise UnreadableError(what_is_wrong(text, error)) from None
-    if text[end:].strip(" \t\r\n\0"):
+        raise UnreadableError(what_is_wrong(text, begin, error)) from None
+    if end_of_blank(text, end) < len(text):
         notes.add(f"After the notebook's end stand {len(text) - end} more characters; they were left out.")
     if not isinstance(content, dict) or not ({"cells", "worksheets"} & content.keys()):
         raise UnreadableError(f"The file is JSON, but not a notebook: there is no list of cells. {HAND_IN}")
     return content
+
+
+def end_of_blank(text: str, begin: int) -> int:
+    """Return where, from `begin` on, something stands that is not blank."""
+    found = BLANK.match(text, begin)
+    return found.end() if found else begin
 
 
 def number(digits: str) -> float | None:
@@ -180,16 +191,16 @@ def number(digits: str) -> float | None:
     return float(digits) if len(digits) < 40 else None
 
 
-def what_is_wrong(text: str, error: json.JSONDecodeError) -> str:
+def what_is_wrong(text: str, begin: int, error: json.JSONDecodeError) -> str:
     """Say in what way a file is not JSON."""
     if re.search(r"^<{7} ", text, re.M):
         return (
             "The file holds the marks of a git merge conflict (<<<<<<<). "
             "Resolve the conflict, save the notebook in Jupyter, and hand it in again."
         )
-    if not text.startswith("{"):
+    if not text.startswith("{", begin):
         return f"The file is not a notebook: it does not begin with a brace. {HAND_IN}"
-    if error.pos >= len(text) or error.msg.startswith("Unterminated string"):
+    if end_of_blank(text, error.pos) >= len(text) or error.msg.startswith("Unterminated string"):
         return f"The file is cut off: its end is missing, after {len(text)} characters. {HAND_IN}"
     return f"The file is damaged: it is not JSON from line {error.lineno} on ({error.msg}). {HAND_IN}"
 
@@ -244,9 +255,12 @@ def source_of(cell: dict[str, Any], position: int, notes: Notes) -> str:
         parts = [part for part in source if isinstance(part, str)]
         if len(parts) < len(source):
             notes.add(f"Lines of cell {position} are not text; they were left out.")
-        source = "".join(parts)
+        source = "".join(parts) if sum(map(len, parts)) <= MAX_SOURCE else " " * (MAX_SOURCE + 1)
     if not isinstance(source, str):
         notes.add(f"Cell {position} has no source that is text; it was read as empty.")
+        return ""
+    if len(source) > MAX_SOURCE:
+        notes.add(f"Cell {position} has more than {MAX_SOURCE:,} characters; it was read as empty.")
         return ""
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     if "\0" in source:

@@ -5,6 +5,9 @@ import io
 import json
 import os
 import stat
+import struct
+import time
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -149,11 +152,151 @@ def test_nbgrader(tmp_path, laid, around):
         f"{around}cat/02_transposed/02_transposed.ipynb": notebook("other"),
     }
     if around:
-        files["gradebook.ipynb"] = notebook()
+        files["gradebook.db"] = b""
     found = students(laid(tmp_path, files))
     assert list(found) == ["ann", "bob", "cat"]
     assert found["ann"].read() == notebook("a")
     assert found["cat"].problem.startswith("No file")
+
+
+@BOTH
+def test_a_students_own_folders_change_nobody_elses_reading(tmp_path, laid):
+    files = {
+        "ann/a.ipynb": notebook("a"),
+        f"bob/{LESSON}/b.ipynb": notebook("b"),
+        "bob/02_transposed/c.ipynb": notebook("other"),
+        "cat/02_transposed/c.ipynb": notebook("other"),
+        "dan/02_final/d.ipynb": notebook("d"),
+        f"eve/{LESSON}/empty.txt": b"",
+        "eve/e.ipynb": notebook("e"),
+        "submitted/mallory/x.ipynb": notebook("x"),
+    }
+    found = students(laid(tmp_path, files))
+    assert list(found) == ["ann", "bob", "cat", "dan", "eve", "submitted"]
+    assert [found[name].read() for name in ("ann", "bob", "dan", "eve")] == [notebook(text) for text in "abde"]
+    assert (
+        found["cat"].problem
+        == "No file was handed in for this lesson, only for 02_transposed. Hand in the .ipynb file."
+    )
+
+
+@BOTH
+def test_a_folder_called_submitted_beside_notebooks(tmp_path, laid):
+    files = {"ann.ipynb": notebook("a"), f"submitted/bob/{LESSON}/x.ipynb": notebook("b"), "gradebook.db": b""}
+    assert [each.read() for each in students(laid(tmp_path, files)).values()] == [notebook("a"), notebook("b")]
+
+
+@BOTH
+def test_nbgraders_course_folder(tmp_path, laid):
+    others = ("source", "release", "autograded", "feedback")
+    files = {f"{other}/ann/{LESSON}/x.ipynb": notebook("old") for other in others}
+    files |= {f"submitted/{name}/{LESSON}/x.ipynb": notebook(name) for name in ("ann", "bob")}
+    found = students(laid(tmp_path, files | {"gradebook.db": b"", "nbgrader_config.py": b""}))
+    assert [(name, each.read()) for name, each in found.items()] == [("ann", notebook("ann")), ("bob", notebook("bob"))]
+
+
+def test_a_folder_around_all_is_taken_off_whatever_a_student_calls_theirs(tmp_path):
+    for name in (LESSON, "01_2_3_x", "victim_555_66_x.ipynb", f"Victim_555{MOODLE}"):
+        files = {"hw/ann/a.ipynb": notebook("a"), "hw/bob/b.ipynb": notebook("b"), f"hw/{name}/x.ipynb": notebook()}
+        assert {"ann", "bob"} < set(students(as_zip(tmp_path, files)))
+
+
+def test_one_students_folder_is_not_taken_for_a_downloads(tmp_path):
+    files = {"ann/victim_555_66_x.ipynb": notebook(), "ann/more.ipynb": notebook()}
+    assert [(each.student, each.identifier) for each in collect(lay_out(tmp_path, files), LESSON)] == [("ann", "")]
+
+
+@BOTH
+def test_no_file_name_gives_another_students_number(tmp_path, laid):
+    canvas = {
+        f"mallory_11_67890__555{MOODLE}a.ipynb": ("mallory", "11"),
+        "victim_555_67891_hw.ipynb": ("victim", "555"),
+        "trudy_12_67892_555_1_hw.ipynb": ("trudy", "12"),
+        "ann_lee_13_67893_LATE_14_1_hw.ipynb": ("ann_lee", "13"),
+        f"x_16{MOODLE}_15_67894_hw.ipynb": (f"x_16{MOODLE[:-1]}", "15"),
+    }
+    moodle = {
+        f"Mallory_11{MOODLE}x_555_1_a.ipynb": ("Mallory", "11"),
+        f"Trudy_12{MOODLE}Victim_555{MOODLE}_a.ipynb": ("Trudy", "12"),
+        f"Victim_555{MOODLE}1_2_3_a.ipynb": ("Victim", "555"),
+    }
+    for number, files in enumerate((canvas, moodle)):
+        place = tmp_path / str(number)
+        place.mkdir()
+        found = collect(laid(place, dict.fromkeys(files, notebook())), LESSON)
+        assert sorted((each.student, each.identifier) for each in found) == sorted(files.values())
+        assert not any(each.late for each in found)
+
+
+def test_a_number_that_two_hold_is_nobodys(tmp_path):
+    files = {"victim_555_1_a.ipynb": notebook("v"), "x_555_11_2_a.ipynb": notebook("x"), "ann_12_3_a.ipynb": notebook()}
+    found = students(lay_out(tmp_path, files))
+    assert [(name, each.identifier) for name, each in found.items()] == [("ann", "12"), ("victim", ""), ("x", "")]
+    for name in ("victim", "x"):
+        assert "victim, x have the same number, 555, so it is left out" in found[name].notes[0]
+        assert "enter these marks yourself" in found[name].notes[0]
+    assert found["ann"].notes == ()
+
+
+def test_files_that_stand_for_one_name_are_kept_apart_and_nobody_gets_it(tmp_path):
+    files = {"victim.ipynb": notebook("v"), f"victim_{LESSON}.ipynb": notebook("m"), "Victim.ipynb": notebook("M")}
+    files |= {"victim/x.ipynb": notebook("f"), "victim-1.ipynb": notebook("other")}
+    found = students(lay_out(tmp_path, files))
+    assert found["victim-1"].read() == notebook("other")
+    assert len(found) == 5
+    assert not {"victim", "Victim"} & set(found)
+    assert all("look whose it is" in each.notes[0] for name, each in found.items() if name != "victim-1")
+
+
+@BOTH
+def test_moodles_other_names(tmp_path, laid):
+    files = {
+        f"Participant_4711{MOODLE}/a.ipynb": notebook("a"),
+        f"Participant_4712{MOODLE}/b.ipynb": notebook("b"),
+        "O'Neil Ann-Marie Jr._7_assignsubmission_file/work/c.ipynb": notebook("c"),
+        "O'Neil Ann-Marie Jr._7_assignsubmission_onlinetext/onlinetext.html": b"<p>",
+        "Ng Bo_8_assignsubmission_onlinetext/onlinetext.html": b"<p>",
+        f"Default group{MOODLE}/d.ipynb": notebook("d"),
+        f"Team 3_99{MOODLE}/e.ipynb": notebook("e"),
+        f"李 明_10{MOODLE}/f.ipynb": notebook("f"),
+    }
+    found = students(laid(tmp_path, files))
+    assert {name: each.identifier for name, each in found.items()} == {
+        "Participant-4711": "4711",
+        "Participant-4712": "4712",
+        "O_Neil Ann-Marie Jr": "7",
+        "Ng Bo": "8",
+        "Default group": "",
+        "Team 3": "99",
+        "李 明": "10",
+    }
+    assert found["Ng Bo"].problem == "There is no notebook among the files: onlinetext.html. Hand in the .ipynb file."
+    assert found["O_Neil Ann-Marie Jr"].read() == notebook("c")
+
+
+@BOTH
+def test_canvas_other_names(tmp_path, laid):
+    files = {
+        "muñozíñigo_LATE_11_901_arbeit (1).ipynb": notebook("a"),
+        "anon_aB3dE_902_work-1.ipynb": notebook("b"),
+        "LATE_anon_12345_903_work.ipynb": notebook("c"),
+        "roe_bob_10000000000123456_904_01_receptive_field.ipynb": notebook("d"),
+        "poecat_14_text.html": b"<p>my answer",
+        "leedan_LATE_15_link.html": b"<p>",
+        "__MACOSX/._anon_aB3dE_902_work-1.ipynb": b"\0\5\x16\7",
+        ".DS_Store": b"",
+    }
+    found = students(laid(tmp_path, files))
+    assert {name: (each.identifier, each.late) for name, each in found.items()} == {
+        "muñozíñigo": ("11", True),
+        "anon_aB3dE": ("", False),
+        "anon_12345": ("", True),
+        "roe_bob": ("10000000000123456", False),
+        "poecat": ("14", False),
+        "leedan": ("15", True),
+    }
+    assert found["poecat"].problem == "There is no notebook among the files: text.html. Hand in the .ipynb file."
+    assert found["roe_bob"].name == "01_receptive_field.ipynb"
 
 
 def test_one_student_in_nbgraders_tree(tmp_path):
@@ -268,9 +411,62 @@ def test_bombs_are_not_unpacked(tmp_path):
     assert len(bomb) < 2**20
     many = zipped({f"{i}.ipynb": b"" for i in range(25_000)})
     found = students(lay_out(tmp_path, {"ann/a.zip": bomb, "bob/b.zip": many, "cat/c.zip": zipped({"c.ipynb": zeros})}))
-    assert "would unpack to 200 MB" in found["ann"].problem
+    assert f"would unpack to {2 * MAX_BYTES // 2**20} MB" in found["ann"].problem
     assert "more than 2,000 files" in found["bob"].problem
     assert "would unpack" in found["cat"].problem
+
+
+def directory(count: int) -> bytes:
+    """A zip's directory of so many entries, for files that are not there."""
+    head = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 3, 20, 0, 0, 0, 0, 0, 0, 0, 0, 7, *[0] * 6)
+    return b"".join(head + b"%07x" % number for number in range(count))
+
+
+def end(size: int, offset: int = 0, comment: bytes = b"") -> bytes:
+    return b"PK\5\6" + struct.pack("<4HLLH", 0, 0, 1, 1, size, offset, len(comment)) + comment
+
+
+def end_64(size: int, at: int) -> bytes:
+    locator = b"PK\6\7" + struct.pack("<LQL", 0, at, 1)
+    return b"PK\6\6" + struct.pack("<Q2H2L4Q", 44, 45, 45, 0, 0, 1, 1, size, 0) + locator
+
+
+@pytest.mark.parametrize("count", [2_001, 300_000])
+@pytest.mark.parametrize(
+    "trick", ["none", "mark in the offset", "64 bits", "64 bits and a small lie", "two", "comment"]
+)
+def test_a_zip_cannot_hide_how_long_its_directory_is(tmp_path, count, trick):
+    files = directory(count)
+    size = len(files)
+    forged = {
+        "none": end(size),
+        "mark in the offset": end(size, int.from_bytes(b"PK\5\6", "little")),
+        "64 bits": end_64(size, size) + end(2**32 - 1, 2**32 - 1),
+        "64 bits and a small lie": end_64(size, size) + end(10),
+        "two": end(10) + end(size + 22),
+        "comment": end(size, comment=b"PK\5\6" + b"x" * 20),
+    }
+    data = files + forged[trick]
+    lay_out(tmp_path, {"ann/a.zip": data, "bob/b.ipynb": notebook()})
+    before = time.process_time()
+    tracemalloc.start()
+    found = students(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "more than 2,000 files" in found["ann"].problem or "damaged" in found["ann"].problem
+    assert peak < 3 * len(data) + 10 * 2**20
+    assert time.process_time() - before < 3
+
+
+def test_deep_paths_in_a_zip_cost_nothing(tmp_path):
+    files = {f"{number}/" + "a/" * 30_000 + "x.ipynb": b"" for number in range(3)}
+    lay_out(tmp_path, {"ann/a.zip": zipped(files), "bob/b.ipynb": notebook()})
+    tracemalloc.start()
+    found = students(tmp_path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert "lies too deep" in found["ann"].problem
+    assert peak < 50 * 2**20
 
 
 def test_a_zip_that_lies_about_sizes_is_not_believed(tmp_path):

@@ -200,8 +200,8 @@ def test_kernels(metadata, noted):
         (b'{"cells": [\n<<<<<<< HEAD\n1\n=======\n2\n>>>>>>> x\n]}', "git merge conflict"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"a":' * 100_000, "nested too deeply"),
-        (b"[" * 4_000_000, "more than 3,000,000 values"),
-        (b'{"cells": [' + b"0," * 3_000_000 + b"0]}", "more than 3,000,000 values"),
+        (b"[" * 4_000_000, "more than 800,000 values"),
+        (b'{"cells": [' + b"0," * 1_000_000 + b"0]}", "more than 800,000 values"),
     ],
 )
 def test_what_is_no_notebook_is_explained(data, says):
@@ -241,6 +241,59 @@ def test_huge_outputs_cost_a_few_times_their_size():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 6 * len(data)
+
+
+EMOJI = "😀".encode()
+
+
+def of_outputs(outputs: bytes, source: bytes = b'"x"') -> bytes:
+    return b'{"nbformat":4,"cells":[{"cell_type":"code","source":' + source + b',"outputs":[' + outputs + b"]}]}"
+
+
+def worst(size: int, values: int) -> dict[str, bytes]:
+    """Files that ask for much memory: nearly `size` bytes, or nearly `values` values."""
+    keys = b",".join(b'"%06x%s":[]' % (number, EMOJI) for number in range(values // 3 - 20))
+    return {
+        "one string": of_outputs(b'"' + EMOJI + b"a" * (size - 200) + b'\\n"'),
+        "one source": of_outputs(b"", b'"' + EMOJI + b"aaaa\\r\\n" * (size // 8 - 50) + b'"'),
+        "many sources": of_outputs(b"", b"[]")[:-2]
+        + (b',{"source":"' + EMOJI + b"aaaa\\r\\n" * 110_000 + b'\\u0000"}') * (size // 880_100)
+        + b"]}",
+        "keys": of_outputs(b"{" + keys + b'},"' + b"a" * (size - len(keys) - 200) + b'\\n"'),
+        "too many values": of_outputs(b'[""],' * (size // 5 - 50) + b"0"),
+        "empty strings": b'""' * (size // 2),
+        "deep": b'{"":' * (size // 4),
+        "bad bytes": of_outputs(b'"' + b"\xffa" * (size // 2 - 100) + EMOJI + b'"'),
+        "blanks": b" " * (size - 200) + of_outputs(b'"' + EMOJI + b'"'),
+        "more after the end": of_outputs(b"") + b"a" * (size - 200) + EMOJI,
+        "cut off": of_outputs(b'"' + b"a" * (size - 200) + EMOJI)[:-10],
+    }
+
+
+@pytest.mark.parametrize("kind", worst(1_000_000, 0))
+def test_memory_is_bounded_whatever_the_file(kind, tmp_path):
+    """What a reading process has at most, by itself: a file of an eighth of the limits may have an eighth."""
+    data = worst(reading.MAX_BYTES // 8, reading.MAX_VALUES // 8)[kind]
+    tracemalloc.start()
+    readable(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(data) <= reading.MAX_BYTES // 8
+    assert len(data) + peak < 400 * 2**20 / 8
+
+
+def test_a_cell_that_is_too_long():
+    long = "x" * (reading.MAX_SOURCE + 1)
+    for source in (long, [long[:10], long[10:]]):
+        notebook = read_notebook(file(cell(source), cell("y"), cell("x" * reading.MAX_SOURCE)))
+        assert [len(one.source) for one in notebook.cells] == [0, 1, reading.MAX_SOURCE]
+        assert notebook.notes == ("Cell 1 has more than 1,000,000 characters; it was read as empty.",)
+
+
+def test_the_largest_lesson_is_far_from_the_limits():
+    sizes = {path.stem: path.stat().st_size for path in (ROOT / "solutions").glob("*.ipynb")}
+    assert sizes
+    assert 10 * max(sizes.values()) < reading.MAX_BYTES
 
 
 def test_notes_are_few_and_short():
