@@ -26,6 +26,10 @@ from segcourse.grading.sandbox import MIB, Isolation, Limits, end_with_parent, s
 from segcourse.home import lessons_folder, short
 
 SECRET, LEFT_OUT = "secret.txt", "left_out"
+COMPLETE = (
+    "grade everything that was handed in with this --out, the same --seed-file, --resume and no --shard. "
+    "That grades who is missing and lists what is marked by hand."
+)
 UNITS = {"": 1, "K": 2**10, "M": MIB, "G": 2**30}
 
 
@@ -64,6 +68,10 @@ def run(order: Order) -> int:
     """
     if order.jobs < 1 or not 0 < order.seconds < float("inf"):
         raise GradingError("--jobs is a whole number from 1 on, --time a number of seconds above 0.")
+    if order.out.resolve().is_relative_to(order.folder.resolve()):
+        raise GradingError(f"--out would lie among the submissions, in {short(order.folder)}: choose one outside.")
+    if order.seed_file:
+        read_secret(order.seed_file)
     marks_in(order.out, {})  # a broken table of marks is told before anything is run
     isolation = choose_isolation(order.sandbox, order.trust)
     names = [exercise.name for exercise in exercises.lesson(order.lesson).exercises]
@@ -82,8 +90,9 @@ def run(order: Order) -> int:
         if (records.history() if parts == 1 else records.own()) and not order.resume:
             says = f"{short(order.out)} holds results. --resume goes on with them; or choose another --out."
             raise GradingError(says)
-        secret = read_secret(order)
-        say(f"{len(mine)} submissions of {order.lesson}; isolation: {isolation.level}. {isolation.leaves_open}")
+        secret = read_secret(order.seed_file or make_secret(order.out))
+        how_many = "1 submission" if len(mine) == 1 else f"{len(mine)} submissions"
+        say(f"{how_many} of {order.lesson}; isolation: {isolation.level}. {isolation.leaves_open}")
         if order.jobs > 1 and len(mine) > 1:
             failed = run_jobs(order, mine, records)
         else:
@@ -93,7 +102,7 @@ def run(order: Order) -> int:
             list_by_hand(order, submissions)
             finish(order.out, records.history())
         else:
-            say(f"Part {part} of {parts} is done. When all are: segcourse grades merge")
+            say(f"Part {part} of {parts} is done. When all are, `segcourse grades merge` joins them.")
     return 1 if failed else 0
 
 
@@ -198,34 +207,38 @@ def choose_isolation(wanted: str, trust: bool) -> Isolation:
     return isolation
 
 
-def read_secret(order: Order) -> bytes:
-    """Return the class's secret: that of the file, or one that is made and kept in the output folder.
-
-    Raises:
-        GradingError: if the file is not there or too short to be a secret.
-    """
-    path = order.seed_file or order.out / SECRET
-    if order.seed_file is None:
-        make_secret(path)
-    try:
-        secret = path.read_bytes().strip()
-    except OSError as error:
-        raise GradingError(f"the seed file cannot be read: {error}.") from None
-    if len(secret) < 8:
-        raise GradingError(f"{short(path)} holds {len(secret)} bytes; a secret has 8 or more.")
-    return secret
-
-
-def make_secret(path: Path) -> None:
-    """Make a secret that its owner alone can read, unless there is one; parts that start together make one."""
-    with held(path.parent / FOLDER, "secret", seconds=20):
+def make_secret(out: Path) -> Path:
+    """Return the file of an output folder's secret, made if there is none; parts that start together make one."""
+    path = out / SECRET
+    with held(out / FOLDER, "secret", seconds=20):
         if not path.exists():
-            handle, temporary = tempfile.mkstemp(dir=path.parent)  # nobody else can read it, from the first moment on
+            handle, temporary = tempfile.mkstemp(
+                dir=out, prefix=".secret."
+            )  # nobody else can read it, from the first moment on
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_hex(32) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
+    return path
+
+
+def read_secret(path: Path) -> bytes:
+    """Return the class's secret.
+
+    Raises:
+        GradingError: if the file is not there or too short to be a secret.
+    """
+    try:
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise GradingError(
+            f"the seed file {short(path)} cannot be read ({error.strerror}). Name the secret.txt that a run has made, "
+            "or write 8 or more characters that nobody can guess into a file."
+        ) from None
+    if len(secret) < 8:
+        raise GradingError(f"{short(path)} holds {len(secret)} bytes; a secret has 8 or more.")
+    return secret
 
 
 def read_size(text: str) -> int:
@@ -277,6 +290,7 @@ def merge(folders: Sequence[Path], out: Path) -> int:
             if (record.identity, record.when) not in known:
                 target.add(record)
         finish(out, target.history())
+    say(f"To finish, {COMPLETE}")
     return 0
 
 
@@ -334,7 +348,7 @@ def list_by_hand(order: Order, submissions: Sequence[Submission]) -> None:
 
 def finish(out: Path, history: Sequence[Record]) -> None:
     """Write the tables and pages that are made from all records."""
-    from segcourse.grading.pages import LIST_THEM, write_pages
+    from segcourse.grading.pages import write_pages
     from segcourse.grading.tables import write_exports, write_grades
 
     records = counting(history)
@@ -351,9 +365,9 @@ def finish(out: Path, history: Sequence[Record]) -> None:
     for lesson in lessons:
         write_pages(out, records, lesson, by_hand)
     graded = sum(record.status == "graded" for record in records)
-    say(f"{graded} of {len(records)} graded; marks in {short(path)}.")
-    if not all(by_hand.values()):
-        say(f"Not listed for marking by hand yet: {LIST_THEM}")
+    others = ", ".join(f"{record.student} ({record.status})" for record in records if record.status != "graded")
+    say(f"{graded} of {len(records)} graded." + (f" Not graded: {others}." if others else ""))
+    say(f"Marks: {short(path)}. Report: {short(out / 'report.html')}.")
 
 
 def marks_something_by_hand(lesson: str) -> bool:

@@ -54,7 +54,6 @@ written; where it is right and follows the last hint, fewer still.
 """
 OUTCOMES = ("correct", "not yet", "not attempted", "missing")
 MISSING_COLOUR = "#CCCCCC"
-LIST_THEM = "grade everything that was handed in with --resume and without --shard. That lists what is marked by hand."
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #fff; --soft: #666; --line: #ddd; --blue: #0072B2; }
@@ -328,7 +327,8 @@ def left_by_hand(by_hand: Marks | None) -> str:
         parts.append(bullets(f"{esc(task)}: {count} left" for task, count in sorted(left.items())))
     unlisted = sum(not marks for marks in by_hand.values())
     if unlisted:
-        parts.append(f"<p>{plural(unlisted, 'student')} not listed yet: {LIST_THEM}</p>")
+        how = "grade everything that was handed in with --resume and without --shard."
+        parts.append(f"<p>{plural(unlisted, 'student')} not listed yet: {how}</p>")
     return "".join(parts)
 
 

@@ -159,9 +159,8 @@ def test_shards_merged_are_one_run(four, graded, capsys) -> None:
         assert four.marks("all") == {name: once[name] for name in ("right", "starter", "words", "wrong")}
     assert (four.folder / "all" / "grades.csv").is_file()
 
-    four.secret.write_text("another secret")
-    (four.folder / "two" / "records" / "2-of-2.jsonl").unlink()
-    assert four.grade("two", "--shard", "2/2") == 0
+    path = four.folder / "two" / "records" / "2-of-2.jsonl"
+    path.write_text(path.read_text().replace(four.records("two")[0].key_hash, "as of another secret"))
     capsys.readouterr()
     assert cli.main(["grades", "merge", *parts, "--out", str(four.folder / "mixed")]) == 2
     assert "different secrets" in capsys.readouterr().err
@@ -237,9 +236,8 @@ def test_a_secret_is_made_once_and_never_shown(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(
         os, "replace", lambda old, new: (modes.append(stat.S_IMODE(os.stat(old).st_mode)), replace(old, new))
     )
-    order = command.Order(LESSON, ROOT, tmp_path, tmp_path)
     with ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(command.read_secret, [order] * 8))
+        found = set(pool.map(lambda out: command.read_secret(command.make_secret(out)), [tmp_path] * 8))
     assert len(found) == 1
     assert modes == [0o600]
     assert {path.name for path in tmp_path.iterdir()} == {"records", command.SECRET}
@@ -306,10 +304,9 @@ def test_by_hand_after_parts_is_listed_as_after_one_run(empty, monkeypatch, caps
     for part in ("1", "2"):
         assert empty.grade(part, "--shard", f"{part}/2") == 0
     assert cli.main(["grades", "merge", *(str(empty.folder / part) for part in "12"), "--out", "all"]) == 0
-    assert "Not listed for marking by hand yet: grade everything" in capsys.readouterr().out
+    assert "To finish, grade everything" in capsys.readouterr().out
     assert "3 students not listed yet" in (empty.folder / "all" / "report.html").read_text("utf-8")
     assert empty.grade("all", "--resume") == 0
-    assert "Not listed" not in capsys.readouterr().out
     listed = [(empty.folder / out / "by_hand.csv").read_bytes() for out in ("once", "all")]
     assert listed[0] == listed[1]
     assert listed[0].count(b'"why"') == 3
@@ -374,6 +371,10 @@ def test_nothing_to_grade_and_no_secret_are_said(four, capsys) -> None:
     four.secret.unlink()
     assert four.grade("out") == 2
     assert "seed file" in capsys.readouterr().err
+    assert not (four.folder / "out").exists()
+    assert four.grade("handed in/out") == 2
+    assert "choose one outside" in capsys.readouterr().err
+    four.secret.write_text("the secret of this class")
     shutil.rmtree(four.handed_in)
     assert four.grade("out") != 0
     assert "There is no" in capsys.readouterr().err
