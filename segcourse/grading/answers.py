@@ -35,8 +35,8 @@ from segcourse.grading.reading import Cell, Notes
 
 MAX_CELL, MAX_BRACES = 100_000, 1_000
 """A longer code cell, or one of more braces, is not parsed: an f-string of a megabyte takes Python 3.11 two minutes."""
-MAX_CODE, MAX_STATEMENTS = 500_000, 5_000
-"""So many characters and top-level statements are looked at in a notebook; what comes after is left out."""
+MAX_CODE, MAX_STATEMENTS, MAX_NAMES = 500_000, 5_000, 30_000
+"""So many characters, top-level statements and names in them are looked at in a notebook; the rest is left out."""
 MAX_SCOPES = 5_000_000
 """A statement with more functions and loops, times its length, is left out: symbol tables take time as this product."""
 MAX_BROKEN_CELL, MAX_PARTS = 10_000, 100
@@ -155,6 +155,7 @@ def find_answers(
     missing: list[str] = []
     unwanted: set[int] = set()
     unwritten: set[int] = set()
+    holders: dict[str, list[Cell]] = {}
     for name in names:
         places = [i for i, s in enumerate(statements) if name in s.binds and name not in s.deletes]
         written = [i for i in places if statements[i].shape != untouched.get(name)]
@@ -166,7 +167,8 @@ def find_answers(
             note_several(name, [statements[i] for i in written], len(places) > len(written), notes)
         else:
             (not_attempted if places else missing).append(name)
-            note_lost(name, bool(places), cells, [s for s in statements if not s.binds & set(names)], notes)
+            holders = holders or texts_with(names, cells)
+            note_lost(name, bool(places), holders[name], [s for s in statements if not s.binds & set(names)], notes)
     theirs = gists(tuple(released))
     own = [s for i, s in enumerate(statements) if i not in unwritten and gist(s.piece.source) not in theirs]
     kept = [s for i, s in enumerate(statements) if i not in unwanted]
@@ -325,20 +327,30 @@ def note_several(name: str, written: list[Statement], starter_too: bool, notes: 
         )
 
 
-def note_lost(name: str, starter: bool, cells: Sequence[Cell], others: list[Statement], notes: Notes) -> None:
+def texts_with(names: Sequence[str], cells: Iterable[Cell]) -> dict[str, list[Cell]]:
+    """Return for each name the cells of any kind whose text looks as if it defined it."""
+    holders: dict[str, list[Cell]] = {name: [] for name in names}
+    left = 2 * MAX_CODE
+    for cell in cells:
+        left -= len(cell.source)
+        for name in set(DEFINES.findall(cell.source)) & set(names) if left > 0 else ():
+            holders[name].append(cell)
+    return holders
+
+
+def note_lost(name: str, starter: bool, holders: Sequence[Cell], others: list[Statement], notes: Notes) -> None:
     """Note where an answer that was not found may be."""
     what = f"`{name}` is still the starter" if starter else f"There is no function called `{name}`"
-    for cell in cells:
-        if cell.kind != "code" and name in cell.source[:MAX_CELL] and name in DEFINES.findall(cell.source[:MAX_CELL]):
+    for cell in holders:
+        if cell.kind != "code":
             notes.add(f"{what}; cell {cell.number} is a {cell.kind} cell that holds one. Make it a code cell.")
             return
     inside = next((s for s in others if name in s.inner), None)
     if inside:
         notes.add(f"{what}; in cell {inside.piece.cell} there is one inside of something else. Move it to the margin.")
         return
-    unread = next((c.number for c in cells if c.kind == "code" and name in DEFINES.findall(c.source[:MAX_CELL])), None)
-    if unread is not None and not starter:
-        notes.add(f"{what} that can be read; cell {unread} holds one.")
+    if holders and not starter:
+        notes.add(f"{what} that can be read; cell {holders[0].number} holds one.")
     elif not starter:
         near = {n.lower().replace("_", ""): (n, s.piece.cell) for s in others for n in sorted(s.binds - s.imports)}
         known = [n for n in near if len(n) < 80][:2000]
@@ -355,6 +367,7 @@ class Left:
 
     code: int = MAX_CODE
     statements: int = MAX_STATEMENTS
+    names: int = MAX_NAMES
     parts: int = MAX_PARTS
 
 
@@ -376,12 +389,16 @@ def statements_of(cells: Iterable[Cell], names: Set[str], notes: Notes) -> Itera
             for text, tree, line in readable(cell, left, notes):
                 tree.body = [part for node in tree.body for part in import_by_import(node)]
                 left.statements -= len(tree.body)
-                if left.statements < 0:
-                    notes.add(f"Cell {cell.number} was left out: {MAX_STATEMENTS:,} statements are looked at in all.")
+                if left.statements < 0 or left.names < 0:
+                    notes.add(
+                        f"Cell {cell.number} was left out: {MAX_STATEMENTS:,} statements are looked at in all, and "
+                        f"{MAX_NAMES:,} names in them."
+                    )
                     break
                 for node, piece in zip(tree.body, pieces_of(text, tree, cell.number, line)):
                     try:
                         s = analyse(node, piece)
+                        left.names -= len(s.binds) + len(s.uses)
                         s.shape = shape_of(node, piece.source) if s.binds & names else ""
                         yield s
                     except Exception as error:  # what Python says of hostile text is not a closed list
