@@ -110,14 +110,19 @@ def agree(expected: Any, got: Any) -> Mismatch | None:
         return agree_parts(expected, got)
     if isinstance(expected, dict):
         return _agree_dict(expected, got)
-    kind = next((kind for kind in (str, np.ndarray) if isinstance(expected, kind)), type(expected))
+    kind: type[Any]
+    if isinstance(expected, str):
+        got = _scalar(got)
+        kind, same = str, isinstance(got, str) and str.__eq__(expected, got)
+    elif isinstance(expected, np.ndarray):
+        kind, same = np.ndarray, isinstance(got, np.ndarray) and np.array_equal(expected, got)
+    else:
+        kind, same = type(expected), type(expected) is type(got) and expected == got
+    if same:
+        return None
     if not isinstance(got, kind):
         return Mismatch(f"it returned {describe_type(got)}; {describe_type(expected)} was expected.")
-    if kind is np.ndarray:
-        same = np.array_equal(expected, got)
-    else:
-        same = str.__eq__(expected, got) if kind is str else type(expected) is type(got) and expected == got
-    return None if same else Mismatch(f"{written(got)} is not right.")
+    return Mismatch(f"{written(got)} is not right.")
 
 
 def _scalar(value: Any) -> Any:
@@ -236,7 +241,8 @@ def _agree_tensor(expected: torch.Tensor, got: Any) -> Mismatch | None:
     if expected.dtype.is_floating_point:
         if _step(got.dtype) > max(_step(expected.dtype), _step(torch.float32)):
             return Mismatch(
-                f"its dtype is {name_of(got.dtype)}, which keeps too few digits; {name_of(expected.dtype)} was expected."
+                f"its dtype is {name_of(got.dtype)}, which keeps too few digits; "
+                f"{name_of(expected.dtype)} was expected."
             )
         step = max(_step(expected.dtype), _step(got.dtype))
         size = expected.abs().nan_to_num(0, 0, 0).max().item() if expected.numel() else 0.0

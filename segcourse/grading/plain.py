@@ -52,12 +52,13 @@ _TENSORS = {
         torch.int16,
         torch.int8,
         torch.uint8,
+        torch.uint16,
+        torch.uint32,
+        torch.uint64,
         torch.bool,
     )
 }
-_ARRAYS = {name: np.dtype(name) for name in _TENSORS if name != "bfloat16"} | {
-    name: np.dtype(name) for name in ("uint16", "uint32", "uint64")
-}
+_ARRAYS = {name: np.dtype(name) for name in _TENSORS if name != "bfloat16"}
 
 
 class ForgedError(ValueError):

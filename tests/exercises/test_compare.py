@@ -45,6 +45,7 @@ SAME = [
     ([1.5, 2.0], torch.tensor([1.5, 2.0], requires_grad=True)),
     (["a", "b"], np.array(["a", "b"])),
     ("same", np.str_("same")),
+    ("same", np.array("same")),
     (np.array([1, 2]), np.array([1, 2])),
 ]
 OTHER = [
@@ -87,6 +88,7 @@ OTHER = [
     (0.0, -0.001, "-0.001 is too small"),
     (np.array([1, 2]), np.array([1, 3]), "not right"),
     (np.array([1, 2]), np.array([1, 2, 3]), "not right"),
+    ("same", np.array(["same"]), "a string was expected"),
     (np.array([1, 2]), [1, 2], "NumPy array of shape (2,) was expected"),
     ("same", "o" * 10**6, "ooo'… is not right"),
     ({"a": 1}, {torch.ones(9): 1, (1, 2): 2, "k" * 10**6: 3, 4.5: 4, True: 5}, "a tuple of 2, 'kkk"),
@@ -137,7 +139,7 @@ def test_no_kind_of_value_stops_the_comparison() -> None:
     odd = [
         *(torch.nested.nested_tensor([ones, torch.ones(3)]), ones.to_sparse(), torch.eye(2).to_sparse_csr()),
         *(torch.quantize_per_tensor(ones, 0.5, 0, torch.quint8), torch.empty((), device="meta"), ones.to(torch.uint64)),
-        *(np.array([{}], dtype=object), np.ma.masked_array([1.0, 2.0], [True, False]), np.array("x"), np.complex64(1)),
+        *(np.array([{}], dtype=object), np.ma.masked_array([1.0, 2.0], [True, False]), np.array("?"), np.complex64(1)),
         *(range(2), {}.keys(), iter([]), 1j, b"x", object(), Fraction(10**400), -(10**400), math.nan, {math.nan: 1}),
     ]
     for expected in (7, 0.5, True, "x", None, [1, 2], {"a": 1}, {1, 2}, ones, ones.long(), np.ones(2), object()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import json
 import math
 import os
@@ -11,8 +12,12 @@ import sys
 import threading
 import time
 import tracemalloc
+from collections import Counter, OrderedDict, deque, namedtuple
 from collections.abc import Iterator
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +26,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from segcourse.exercises.compare import agree
 from segcourse.grading import child, plain
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -84,6 +90,50 @@ def test_what_is_not_plain_passes_by_name_alone(value: Any, name: str) -> None:
     assert type(round_trip(value)).__name__ == name
 
 
+def test_keys_that_are_not_plain_pass_as_keys_that_equal_nothing() -> None:
+    plain_keys = {None: 1, True: 2, 2.5: 3, "x": 4, (1, ("y", None)): 5}
+    assert round_trip(plain_keys) == plain_keys
+    assert round_trip({np.int64(7): 1, np.str_("x"): 2}) == {7: 1, "x": 2}
+    assert round_trip({np.int64(7), np.bool_(False)}) == {7, False}
+    odd = {torch.ones(2): 1, frozenset({1}): 2, 1j: 3, (1, torch.ones(2)): 4}
+    assert [*round_trip(odd).values()] == [1, 2, 3, 4]
+    assert round_trip(odd) != odd
+    assert round_trip({frozenset({1})}) != {frozenset({1})}
+
+
+class Small(enum.IntEnum):
+    TWO = 2
+
+
+class Word(enum.StrEnum):
+    A = "a"
+
+
+Pair = namedtuple("Pair", "first second")
+ONES = torch.ones(2)
+ALIKE = [
+    (2, [Small.TWO, np.int8(2), np.longdouble(2), Fraction(2), Decimal(2), np.complex64(2), torch.tensor(2.0).half()]),
+    (2, [np.array(2), np.array(2, dtype=object), np.array([2]), np.array(np.longdouble(2)), torch.tensor([2]), 2 + 0j]),
+    (2, [torch.tensor(2.0, requires_grad=True), torch.tensor(2, device="meta"), torch.tensor(2, dtype=torch.uint16)]),
+    ("a", [Word.A, np.str_("a"), b"a", np.array("a"), np.array(["a"])]),
+    ([1, 2], [range(1, 3), iter([1, 2]), {1: 0, 2: 0}.keys(), deque([1, 2]), torch.Size([1, 2]), Pair(1, 2), {1, 2}]),
+    ([1, 2], [np.array([1, 2], dtype=kind) for kind in (object, ">i4", np.longdouble, np.uint8, "S1", "U1", bool)]),
+    ([1, 2], [torch.tensor([1, 2], dtype=torch.uint32), torch.tensor([1, 2], device="meta"), np.array([[1, 2]])]),
+    ({"a": 1}, [OrderedDict(a=1), Counter("a"), MappingProxyType({"a": 1}), {np.str_("a"): np.int64(1)}, {Word.A: 1}]),
+    ({1: 2}, [{np.int64(1): 2}, {1.0: 2}, {True: 2}, {torch.tensor(1): 2}, {Fraction(1): 2}]),
+    (ONES, [ONES.double(), torch.nn.Parameter(ONES), ONES.half(), ONES.bfloat16(), ONES.to_sparse(), ONES.numpy()]),
+    (ONES, [ONES.to("meta"), ONES.cfloat().conj().real, ONES[:1].expand(2), ONES.long(), ONES.to(torch.uint64)]),
+    (ONES.long(), [ONES.int(), ONES.to(torch.uint16), ONES.bool(), [1, 1]]),
+    (True, [np.bool_(True), torch.tensor(True), np.array(True), np.array(True, dtype=object), 1]),
+]
+
+
+@pytest.mark.parametrize(("expected", "answers"), ALIKE)
+def test_odd_kinds_of_values_are_judged_as_in_the_notebook(expected: Any, answers: list[Any]) -> None:
+    for answer in answers:
+        assert (agree(expected, answer) is None) == (agree(expected, round_trip(answer)) is None), answer
+
+
 def test_what_is_too_large_or_too_deep_is_refused_before_it_is_sent() -> None:
     deep: list[Any] = []
     for _ in range(1000):
@@ -114,7 +164,11 @@ def test_what_is_too_large_or_too_deep_is_refused_before_it_is_sent() -> None:
         {"tensor": ["float32", [True], "AAAAAA=="]},
         {"tensor": ["float32", [1.0], "AAAAAA=="]},
         {"tensor": ["object", [1], "AAAAAA=="]},
-        {"tensor": ["uint16", [2], "AAAAAA=="]},
+        {"tensor": ["quint8", [4], "AAAAAA=="]},
+        {"dict": [[{"tensor": ["float32", [1], "AAAAAA=="]}, 1]]},
+        {"set": [{"tuple": [1, {"tensor": ["float32", [1], "AAAAAA=="]}]}]},
+        {"set": [{"frozenset": [1]}]},
+        {"dict": [[{"dots": 0}, 1]]},
         {"tensor": ["float32", [1], "AA AA AA=="]},
         {"array": ["bfloat16", [1], "AAA="]},
         {"other": 5},
