@@ -22,6 +22,7 @@ import dataclasses
 import functools
 import hashlib
 import io
+import math
 import os
 import re
 import stat
@@ -38,8 +39,9 @@ from segcourse.grading.reading import MAX_BYTES, UnreadableError, read_notebook
 
 MAX_ENTRIES, MAX_STUDENTS_ENTRIES, MAX_INNER_ENTRIES = 50_000, 20_000, 2_000
 """How many files an LMS's zip, a student's folder and a student's own zip may hold."""
-MAX_TOTAL, MAX_INNER_TOTAL = 20 * 2**30, 500 * 2**20
-"""How many bytes a zip may say that it unpacks to: an LMS's, and a student's own."""
+MAX_INNER_TOTAL = 500 * 2**20
+"""How many bytes a student's own zip may say that it unpacks to. An LMS's may say what it will: one student's large
+files must not stop the class, and of no file more is read than a notebook may have."""
 MAX_RATIO = 200
 """A student's zip that unpacks to more than so many times its size, and to more than a notebook's limit, is a bomb."""
 MAX_NOTEBOOKS = 8
@@ -159,8 +161,9 @@ def collect(
         raise ValueError(f"There is no {folder}. Give the folder, or the zip, with the submissions.")
     if folder.is_dir():
         entries = without_wrapper(list(entries_of_folder(folder)), only_lms=True)
-        if len(entries) == 1 and entries[0].is_zip and len(entries[0].parts) == 1 and not entries[0].problem:
-            folder = folder / entries[0].name  # an LMS's zip that lies alone in a folder
+        useful = [entry for entry in entries if len(entry.parts) > 1 or entry.is_notebook or entry.is_zip]
+        if len(useful) == 1 and useful[0].is_zip and len(useful[0].parts) == 1 and not useful[0].problem:
+            folder = folder / useful[0].name  # an LMS's zip that lies alone in a folder, or beside a list of grades
     if folder.is_file():
         if folder.suffix.lower() == ".zip":
             entries = without_wrapper(entries_of_file(folder))
@@ -227,13 +230,18 @@ def entries_of_folder(folder: Path) -> Iterator[Entry]:
 def entries_of_file(path: Path) -> list[Entry]:
     """Return the entries of an LMS's zip."""
     try:
-        return entries_of_zip(lambda: path.open("rb"), path.stat().st_size, MAX_ENTRIES, MAX_TOTAL)
+        return entries_of_zip(lambda: path.open("rb"), MAX_ENTRIES)
     except UnreadableError as error:
         raise ValueError(f"{path} cannot be read: {error}") from None
 
 
-def entries_of_zip(opener: Callable[[], io.BufferedIOBase], size: int, most: int, total: int) -> list[Entry]:
+def entries_of_zip(opener: Callable[[], io.BufferedIOBase], most: int, total: float = math.inf) -> list[Entry]:
     """Return a zip's files as entries; nothing of them is read.
+
+    Args:
+        opener: opens the zip.
+        most: how many files it may hold.
+        total: how many bytes it may say that it unpacks to.
 
     Raises:
         UnreadableError: if it is no zip, or more than the limits allow.
@@ -252,8 +260,7 @@ def entries_of_zip(opener: Callable[[], io.BufferedIOBase], size: int, most: int
     except Exception as error:  # what zipfile raises for a damaged file is not a closed list
         raise UnreadableError(f"The zip is damaged ({type(error).__name__}). Zip the notebook again.") from None
     unpacked = sum(info.file_size for info in infos)
-    bomb = total == MAX_INNER_TOTAL and unpacked > max(MAX_BYTES, MAX_RATIO * size)
-    if unpacked > total or bomb:
+    if unpacked > total:
         raise UnreadableError(f"The zip would unpack to {unpacked / 2**20:,.0f} MB. Hand in the notebook by itself.")
     entries = []
     for index, info in enumerate(infos):
@@ -374,13 +381,10 @@ def by_student(entries: list[Entry], lesson: str) -> dict[Owner, Found]:
     """Sort the files by who handed them in."""
     students: dict[Owner, Found] = defaultdict(Found)
     tops = {entry.parts[0] for entry in entries if len(entry.parts) > 1}
-    if "submitted" in tops <= NBGRADER and any(
-        entry.parts[0] == "submitted" and len(entry.parts) > 2 for entry in entries
-    ):
-        inside = [
-            dataclasses.replace(e, parts=e.parts[1:]) for e in entries if e.parts[0] == "submitted" and e.parts[1:]
-        ]
-        entries = inside + [entry for entry in entries if len(entry.parts) == 1]
+    handed_in = [entry for entry in entries if entry.parts[0] == "submitted" and len(entry.parts) > 1]
+    if tops <= NBGRADER and any(len(entry.parts) > 2 for entry in handed_in):  # no student has a folder beside it
+        loose = [entry for entry in entries if len(entry.parts) == 1]
+        entries = [*loose, *(dataclasses.replace(entry, parts=entry.parts[1:]) for entry in handed_in)]
     flat = [entry.name for entry in entries if len(entry.parts) == 1 and (entry.is_notebook or entry.is_zip)]
     canvas, moodle = (sum(bool(lms.fullmatch(name)) for name in flat) for lms in (CANVAS, MOODLE))
     is_canvas = canvas > moodle and 2 * canvas > len(flat)
@@ -490,7 +494,7 @@ def submission_of(student: str, owner: Owner, found: Found, lesson: str, answers
     elif zips:
         notebooks = notebooks_in(zips[-1], problems)
     if not notebooks:
-        notebooks = [entry for entry in readable[:MAX_NOTEBOOKS] if not entry.is_zip and holds_notebook(entry)]
+        notebooks = [entry for entry in readable[-MAX_NOTEBOOKS:] if not entry.is_zip and holds_notebook(entry)]
         notes += [f"{shown(entry.name)} is not called .ipynb, but is a notebook." for entry in notebooks]
     base = Submission(student, "", found.late, identifier=owner.identifier)
     if not notebooks:
@@ -512,7 +516,8 @@ def notebooks_in(entry: Entry, problems: list[str]) -> list[Entry]:
         data = entry.load()
         if len(data) > MAX_BYTES:
             raise UnreadableError(f"The zip has more than {MAX_BYTES // 2**20} MB. Clear all outputs and zip it again.")
-        inside = entries_of_zip(lambda: io.BytesIO(data), len(data), MAX_INNER_ENTRIES, MAX_INNER_TOTAL)
+        total = min(MAX_INNER_TOTAL, max(MAX_BYTES, MAX_RATIO * len(data)))
+        inside = entries_of_zip(lambda: io.BytesIO(data), MAX_INNER_ENTRIES, total)
     except UnreadableError as error:
         problems.append(str(error))
         return []
@@ -522,7 +527,7 @@ def notebooks_in(entry: Entry, problems: list[str]) -> list[Entry]:
         problems.append("A zip inside of a zip was not opened.")
     readable = [inner for inner in inside if inner.name and not inner.problem]
     found = [inner for inner in readable if inner.is_notebook]
-    found = found or [inner for inner in readable[:MAX_NOTEBOOKS] if holds_notebook(inner)]
+    found = found or [inner for inner in readable[-MAX_NOTEBOOKS:] if holds_notebook(inner)]
 
     def again() -> io.BytesIO:  # the zip is read anew for its notebook: a class's zips are not all held in memory
         return io.BytesIO(entry.load())

@@ -18,8 +18,8 @@ from itertools import islice
 from typing import Any, Literal
 
 MAX_BYTES = 32 * 2**20
-"""A larger file is not read; a solved lesson with all its figures has 2 MB. A character costs up to 4 bytes as text, and
-as many again in a value."""
+"""A larger file is not read; a solved lesson with all its figures has 2 MB. A character costs up to 4 bytes as text,
+and as many again in a value."""
 MAX_VALUES = 800_000
 """How many strings, commas and opening brackets a file may hold; each costs up to 150 bytes of memory."""
 MAX_SOURCE = 1_000_000

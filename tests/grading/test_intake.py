@@ -317,6 +317,8 @@ def test_single_notebook_and_zip_alone_in_a_folder(tmp_path):
     path.unlink()
     as_zip(tmp_path, {"ann.ipynb": notebook(), "bob.ipynb": notebook()})
     assert list(students(tmp_path)) == ["ann", "bob"]
+    lay_out(tmp_path, {"grades.csv": b"", "Canvas.txt": b""})
+    assert list(students(tmp_path)) == ["ann", "bob"]
 
 
 def test_of_several_notebooks_that_with_most_answers_counts(tmp_path):
@@ -467,6 +469,17 @@ def test_deep_paths_in_a_zip_cost_nothing(tmp_path):
     tracemalloc.stop()
     assert "lies too deep" in found["ann"].problem
     assert peak < 50 * 2**20
+
+
+def test_one_students_large_files_do_not_stop_the_class(tmp_path):
+    large = {f"bob/{number}.csv": b"" for number in range(8)}
+    data = bytearray(zipped({"ann/x.ipynb": notebook("a"), "bob/x.ipynb": notebook("b"), **large}))
+    at = data.index(b"PK\1\2")
+    for _ in range(2 + len(large)):  # every entry says that it has 4 GB: 40 in all
+        data[at + 24 : at + 28] = (2**32 - 2).to_bytes(4, "little")
+        at = data.find(b"PK\1\2", at + 1)
+    (tmp_path / "class.zip").write_bytes(data)
+    assert list(students(tmp_path / "class.zip")) == ["ann", "bob"]
 
 
 def test_a_zip_that_lies_about_sizes_is_not_believed(tmp_path):
