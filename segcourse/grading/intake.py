@@ -339,7 +339,7 @@ def without_wrapper(entries: list[Entry], only_lms: bool = False) -> list[Entry]
     several = {entry.parts[0] for entry in inner if len(entry.parts) > 1 or entry.is_notebook or entry.is_zip}
     if only_lms and not any(all(map(lms.fullmatch, several)) for lms in (MOODLE, CANVAS)):
         return entries
-    return inner if len(several) > 1 and not several <= set(LESSONS) else entries
+    return inner if several == {"submitted"} or (len(several) > 1 and not several <= set(LESSONS)) else entries
 
 
 def wanted(parts: tuple[str, ...]) -> bool:

@@ -12,7 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from segcourse.grading.intake import MAX_BYTES, Submission, collect, safe_name
@@ -226,6 +226,55 @@ def test_no_file_name_gives_another_students_number(tmp_path, laid):
         found = collect(laid(place, dict.fromkeys(files, notebook())), LESSON)
         assert sorted((each.student, each.identifier) for each in found) == sorted(files.values())
         assert not any(each.late for each in found)
+
+
+LAYOUTS = {  # what stands before the names that a student chooses
+    "folders": ("{}/", "{}/"),
+    "nbgrader": ("submitted/{}/", "submitted/{}/01_receptive_field/"),
+    "Moodle's folders": ("{0}_{1}_assignsubmission_file_/", "{0}_{1}_assignsubmission_file/"),
+    "Moodle's files": ("{0}_{1}_assignsubmission_file_", "{0}_{1}_assignsubmission_file_"),
+    "Canvas": ("{0}_{1}_77_", "{0}_LATE_{1}_78_"),
+}
+PIECES = [
+    "ann",
+    "bob",
+    "555",
+    "_",
+    "_11_",
+    "_77_",
+    "LATE",
+    "anon",
+    "submitted",
+    "02_transposed",
+    LESSON,
+    MOODLE,
+    "-2",
+    "a b",
+]
+NAME = st.lists(st.sampled_from([*PIECES, "/"]), min_size=1, max_size=8).map("".join)
+ENDING = st.sampled_from([".ipynb", ".zip", ".html", "", "/x.ipynb", ".IPYNB.txt", "_text.html"])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@settings(max_examples=150, deadline=None)
+@given(chosen=st.lists(st.tuples(NAME, ENDING, st.integers(0, 1)), max_size=8), around=st.sampled_from(["", "hw 1/"]))
+def test_whatever_a_student_calls_her_files_the_others_are_read_alike(tmp_path_factory, layout, chosen, around):
+    before = LAYOUTS[layout]
+    ours = {around + before[0].format(name, 10 + number): name for number, name in enumerate(["ann", "bob", "cat"])}
+    files = {f"{path}{LESSON}.ipynb": notebook(name) for path, name in ours.items()}
+    files[f"{around}{before[0].format('mallory', 9)}m.ipynb"] = notebook()
+    for name, ending, late in chosen:
+        path = name + ending if "/" in before[0] else (name + ending).replace("/", "")
+        files[f"{around}{before[late].format('mallory', 9)}{path.strip('/')}"] = notebook("m")
+    path = tmp_path_factory.mktemp("class") / "class.zip"
+    path.write_bytes(zipped(files))
+    numbers = iter(["10", "11", "12"])
+    found = {each.student: each for each in collect(path, LESSON, NAMES)}
+    assert set(found) == {"ann", "bob", "cat", "mallory"}
+    for name in ("ann", "bob", "cat"):
+        each = found[name]
+        assert (each.read(), each.notes, each.late) == (notebook(name), (), False)
+        assert each.identifier == (next(numbers) if "{1}" in before[0] else "")
 
 
 def test_a_number_that_two_hold_is_nobodys(tmp_path):
