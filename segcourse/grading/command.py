@@ -103,7 +103,11 @@ def run(order: Order) -> int:
             finish(order.out, records.history())
         else:
             say(f"Part {part} of {parts} is done. When all are, `segcourse grades merge` joins them.")
-    return 1 if failed else 0
+        done = {record.student for record in records.counting()}
+    lacking = [submission.student for submission in mine if submission.student not in done]
+    if lacking:
+        say(f"No result yet: {', '.join(lacking)}. Run the same command with --resume.")
+    return 1 if failed or lacking else 0
 
 
 def grade_all(

@@ -284,6 +284,15 @@ def test_a_folder_is_of_one_lesson(empty, capsys) -> None:
     assert len(empty.marks("out")) == 3
 
 
+def test_who_has_no_result_is_named(empty, monkeypatch, capsys) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "run_jobs", lambda *_: 1)  # a job that was killed, for want of memory say
+        assert empty.grade("out", "--jobs", "2") == 1
+    assert "No result yet: ada, bo, cy. Run the same command with --resume." in capsys.readouterr().out
+    assert empty.grade("out", "--resume") == 0
+    assert "No result yet" not in capsys.readouterr().out
+
+
 def test_a_part_may_be_empty_and_merged(empty) -> None:
     for part in range(1, 5):
         assert empty.grade(f"part{part}", "--shard", f"{part}/4") == 0
