@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from segcourse.grading import runner, sandbox
 from segcourse.grading.command import GradingError, choose_isolation
@@ -23,7 +24,10 @@ from segcourse.grading.intake import Submission
 from segcourse.grading.results import Record
 
 sys.path.insert(0, str(Path(__file__).parent))
-from bank import ALL, BANK, GC_HUNT, LESSON, VICTIM, Attempt, public_cases, secret_cases
+from bank import ALL, FIRST, GC_HUNT, LESSON, VICTIM, Attempt, public_cases, secret_cases
+from second_bank import SECOND
+
+BANK = [*FIRST, *SECOND]
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRET = b"a secret of the bank"
@@ -32,7 +36,7 @@ SECONDS, LEAST_SECONDS = 5.0, 0.4
 
 Endless loops take most of the bank's time, and each of them runs into the limit."""
 MEMORY = 512 * sandbox.MIB
-CPU_LIMIT, WALL_LIMIT = 120.0, 600.0
+CPU_LIMIT, WALL_LIMIT = 180.0, 900.0
 """What the whole bank may take, judge and submissions together, in seconds."""
 HONEST = next(attempt for attempt in BANK if attempt.name == "honest")
 
@@ -67,6 +71,12 @@ def skip_unless_there(level: str) -> None:
         pytest.skip(f"this machine has no {' and no '.join(missing) or 'way to hide its files'}")
 
 
+def marked(attempt: Attempt) -> ParameterSet:
+    """An attempt for a test; one that earns too much by a known fault fails until that is repaired, and then tells."""
+    fault = pytest.mark.xfail(reason=attempt.earned_wrongly, strict=True)
+    return pytest.param(attempt, id=str(attempt), marks=[fault] if attempt.earned_wrongly else [])
+
+
 class Setting:
     """A class's folder, a server that nobody may reach, and graders that share a worker."""
 
@@ -87,7 +97,8 @@ class Setting:
             limits = sandbox.Limits(memory=MEMORY)
             grader = Grader(lesson, released, SECRET, self.isolation, limits, SECONDS)
             for other in self.graders.values():
-                grader._worker = other._worker
+                if other.lesson.given == grader.lesson.given:
+                    grader._worker = other._worker
             grader._worker.start()
             self.graders[lesson] = grader
             if lesson == LESSON:
@@ -177,7 +188,7 @@ def assert_nothing_left(setting: Setting) -> None:
         setting.server.accept()
 
 
-@pytest.mark.parametrize("attempt", BANK, ids=str)
+@pytest.mark.parametrize("attempt", [marked(attempt) for attempt in BANK])
 def test_a_submission_gets_its_fair_mark(attempt: Attempt, setting: Setting) -> None:
     assert_fair(attempt, setting.grade(attempt), setting)
 
