@@ -1498,7 +1498,8 @@ FILES = [
         "bidi", "has a comment that turns the text around", victim_cells(code(V + "# \u202e\u2066 the right answer"))
     ),
     whole("nul", "holds NUL characters", victim_cells(code(V + "# \0"))),
-    whole("long_cell", "has a cell of a megabyte", notebook(after="x = '" + "y" * 10**6 + "'"), says="too long"),
+    whole("long_cell", "has a long cell", notebook(after="x = '" + "y" * 200_000 + "'"), says="too long"),
+    whole("huge_cell", "has a cell of megabytes", notebook(after="x = '" + "y" * 2_000_000 + "'"), says="characters"),
     whole("deep_code", "has code that is nested deeply", notebook(after="x = " + "(" * 5000 + ")" * 5000)),
     whole("many_cells", "has thousands of cells", dumped(content([*cells(), *(code("x = 1") for _ in range(4000))]))),
     whole(
