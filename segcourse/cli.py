@@ -88,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
     grade.add_argument("--seed-file", type=Path, metavar="FILE", help="the class's secret; default: one made in DIR")
     grade.add_argument("--sandbox", choices=["auto", "full", "limits"], default="auto", help="default: auto")
     grade.add_argument("--trust", action="store_true", help="run submissions even where nothing hides this machine")
-    grade.add_argument("--time", type=float, default=20.0, metavar="S", help="seconds for an exercise; default: 20")
+    grade.add_argument("--time", type=float, default=60.0, metavar="S", help="seconds for an exercise; default: 60")
     grade.add_argument("--memory", default="1G", metavar="SIZE", help="for a submission, such as 800M; default: 1G")
     grade.add_argument("--resume", action="store_true", help="go on with the results that DIR holds")
     grade.set_defaults(run=_grade)

@@ -667,6 +667,12 @@ def _weights_of(layers: str, seed: int) -> tuple[Tensor, ...]:
     return tuple(weight.detach() for weight in network_of(layers, seed).parameters())
 
 
+class _Measured(tuple[Any, list[Any]]):
+    """What `_layers_and_weights` made; no answer and no process can send one."""
+
+    __slots__ = ()
+
+
 def _layers_and_weights(case: Case, value: Any) -> Any:
     """Say which layer of the model made each map, and in words whether the weights are still the model's.
 
@@ -682,10 +688,8 @@ def _layers_and_weights(case: Case, value: Any) -> Any:
         places = [place for place, layer in enumerate(layers) if layer.startswith(kind)]
         if len(made) == len(places) or (isinstance(scores, str) and len(made) < len(places)):
             found += [(place, layers[place], map_) for place, map_ in zip(places, made)]
-    return scores, [
-        sorted(found, key=lambda one: one[0]),
-        _about_weights(_weights_of(case["model"], case["seed"]), weights),
-    ]
+    about_weights = _about_weights(_weights_of(case["model"], case["seed"]), weights)
+    return _Measured((scores, [sorted(found, key=lambda one: one[0]), about_weights]))
 
 
 def _about_weights(right: Sequence[Tensor], got: Sequence[Tensor]) -> str:
@@ -701,8 +705,8 @@ def _about_weights(right: Sequence[Tensor], got: Sequence[Tensor]) -> str:
 def _same_scores_and_maps(expected: Any, got: Any) -> Mismatch | None:
     """Compare what `_layers_and_weights` returned: the weights, the scores, then the sizes of the maps."""
     mismatch = same_scores(expected, got)
-    if not (isinstance(got, tuple) and len(got) == 2 and len(got[1]) == 2):
-        return mismatch
+    if not isinstance(got, _Measured):
+        return mismatch or Mismatch("its maps and weights could not be looked at; is it an ordinary network?")
     right = {place: map_ for place, _layer, map_ in expected[1][0]}
     (maps, about_weights) = got[1]
     if about_weights:

@@ -52,9 +52,11 @@ def _layer(draw: Draw) -> Case:
 def _exactly(expected: Any, got: Any) -> Mismatch | None:
     """Compare as `agree` does, but counts to the last digit: a network's are too large for a float32."""
     mismatch = agree(expected, got)
-    pairs = zip(expected, got) if isinstance(expected, tuple) else [(expected, got)]
-    if mismatch or all(math.isclose(float(e), float(g), rel_tol=1e-9) for e, g in pairs):
+    if mismatch:
         return mismatch
+    pairs = zip(expected, got) if isinstance(expected, tuple) else [(expected, got)]
+    if all(math.isclose(float(e), float(g), rel_tol=1e-9) for e, g in pairs):
+        return None
     return Mismatch(
         "only its first seven digits are right: a float32 keeps no more. Count with Python's whole numbers."
     )

@@ -28,9 +28,8 @@ PRINTED = 300
 """How many characters of what an answer prints are kept."""
 UNWRITTEN = "not written yet"
 """The kind of problem that a bare `raise NotImplementedError` is."""
-STOPPED, ENDED, UNRUN = "timeout", "ended", "not run"
-"""The kinds of problem after which an answer is run no more: it did not end, it took its process with it, or the time
-for all inputs together was up."""
+STOPPED, ENDED = "timeout", "ended"
+"""The kinds of problem after which an answer is run no more: it did not end, or took its process with it."""
 
 
 @dataclass(frozen=True)

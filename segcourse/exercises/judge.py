@@ -6,7 +6,6 @@ The same function serves the notebook and the grader; only `run`, the way an ans
 from __future__ import annotations
 
 import contextlib
-import math
 import random
 import time
 from collections.abc import Callable
@@ -18,16 +17,15 @@ import torch
 
 from segcourse.exercises.compare import Mismatch, describe_type, same_value
 from segcourse.exercises.exercise import Case, Exercise, Misconception
-from segcourse.exercises.guard import ENDED, STOPPED, UNRUN, UNWRITTEN, Ran, run_here
+from segcourse.exercises.guard import ENDED, STOPPED, UNWRITTEN, Ran, run_here
 
 T = TypeVar("T")
 
 CHECK_SECONDS = 1.0
 """After this CPU time, which a busy machine does not lengthen, no further case is begun once LEAST_CASES were run."""
 LEAST_CASES = 12
-"""A slow answer is judged by what it did on so many cases, if there is no time for more."""
-SHRINK_SECONDS = 0.7
-STUCK = (STOPPED, ENDED, UNRUN)
+SHRINK_SECONDS, PATIENT_SHRINK_SECONDS = 0.7, 10.0
+STUCK = (STOPPED, ENDED)
 
 
 class Outcome(StrEnum):
@@ -96,8 +94,8 @@ def judge(
         run: runs the answer on one case, in this process or in another.
         seed: determines the cases; None takes fresh ones.
         key: the cases to use instead of drawing them.
-        hurry: whether a slow answer is run on fewer cases, and the search for a small failing case ends after a while,
-            as it should while a student waits. Without hurry a seed determines the verdict.
+        hurry: whether a slow answer is run on fewer cases, and the search for a small failing case ends soon, as it
+            should while a student waits. Without hurry a seed determines the verdict.
         shrink: whether to look for the smallest case that fails, for somebody who will read it.
 
     Returns:
@@ -110,8 +108,6 @@ def judge(
     results: list[Ran] = []
     for case in cases:
         ran = run(case)
-        if ran.kind == UNRUN and len(results) >= LEAST_CASES:
-            break
         if is_starter(ran):
             return Verdict(exercise, Outcome.NOT_ATTEMPTED)
         results.append(measured(exercise, case, ran))
@@ -132,7 +128,9 @@ def judge(
     first = failed[0]
     failure = Failure(cases[first], results[first], mismatches[first] or Mismatch(""))
     if shrink and not any(result.kind in STUCK for result in results):
-        failure = smallest_failure(exercise, run, failure, misconception, seed, SHRINK_SECONDS if hurry else math.inf)
+        failure = smallest_failure(
+            exercise, run, failure, misconception, seed, SHRINK_SECONDS if hurry else PATIENT_SHRINK_SECONDS
+        )
     return Verdict(exercise, Outcome.NOT_YET, len(cases), len(failed), misconception, failure, printed, warned)
 
 

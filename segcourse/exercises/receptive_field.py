@@ -757,9 +757,13 @@ def _without_holes(position: int, layers: Layers) -> list[int]:
     return list(range(seen[0], seen[-1] + 1))
 
 
+MOST_PIXELS = 10_000
+"""No case has a tenth of it; of a longer tensor the length says enough."""
+
+
 def _in_order(case: Case, pixels: Any) -> Any:
     """Sort the pixels: which are read is asked, not in which order they are listed."""
-    if isinstance(pixels, (Tensor, np.ndarray)) and pixels.ndim == 1:
+    if isinstance(pixels, (Tensor, np.ndarray)) and pixels.ndim == 1 and len(pixels) <= MOST_PIXELS:
         pixels = pixels.tolist()
     if isinstance(pixels, (list, tuple)):
         pixels = [pixel.item() if isinstance(pixel, Tensor) and pixel.ndim == 0 else pixel for pixel in pixels]

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from segcourse.exercises.guard import STOPPED, UNRUN, Ran, run_once
+from segcourse.exercises.guard import STOPPED, Ran, run_once
 from segcourse.grading import plain
 from segcourse.grading.sandbox import Isolation, Limits, lock_in
 
@@ -134,7 +134,7 @@ def answers(asked: dict[str, Any], space: dict[str, Any]) -> list[dict[str, Any]
         if replies and left <= 0:
             break
         replies.append(within(asked["call"], left, space[asked["name"]], plain.decode(case), drive))
-        if replies[-1].get("kind") in (STOPPED, UNRUN):
+        if replies[-1].get("kind") == STOPPED:
             break
     return replies
 
@@ -171,7 +171,7 @@ def within(
         reply = {"problem": "it raised KeyboardInterrupt.", "kind": "KeyboardInterrupt"}
     signal.setitimer(signal.ITIMER_REAL, 0)
     if late and left < seconds:
-        return {"problem": TIME_IS_UP, "kind": UNRUN}
+        return {"problem": TIME_IS_UP, "kind": STOPPED}
     if late:
         return {"problem": f"it was stopped after {seconds:.2g} s. Is there a loop that never ends?", "kind": STOPPED}
     return reply

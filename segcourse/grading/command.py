@@ -53,7 +53,7 @@ class Order:
     seed_file: Path | None = None
     sandbox: str = "auto"
     trust: bool = False
-    seconds: float = 20.0
+    seconds: float = 60.0
     memory: int = 1024 * MIB
     resume: bool = False
 

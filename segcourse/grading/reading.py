@@ -1,7 +1,7 @@
 """Reads a notebook from any bytes: its cells' kinds and sources, and nothing else.
 
 Whatever comes, `read_notebook` returns a notebook or raises UnreadableError with a sentence for the student. It is
-bounded in time (linear in the file) and in memory (MAX_BYTES, MAX_VALUES, MAX_SOURCE: 400 MB whatever the file). The
+bounded in time (linear in the file) and in memory (MAX_BYTES, MAX_VALUES, MAX_SOURCE: 500 MB whatever the file). The
 standard library's JSON reader is the only parser; outputs, metadata and ids are looked at for what is odd about them,
 then dropped.
 
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal
 
-MAX_BYTES = 32 * 2**20
-"""A larger file is not read; a solved lesson with all its figures has 2 MB. A character costs up to 4 bytes as text,
-and as many again in a value."""
+MAX_BYTES, MAX_WIDE_BYTES = 64 * 2**20, 32 * 2**20
+"""A larger file is not read; a solved lesson with all its figures has 2 MB. One emoji makes each character of a text
+cost 4 bytes, and as many again in a value, so the second limit is that of files with one."""
 MAX_VALUES = 800_000
 """How many strings, commas and opening brackets a file may hold; each costs up to 150 bytes of memory."""
 MAX_SOURCE = 1_000_000
@@ -33,6 +33,7 @@ Kind = Literal["code", "markdown", "raw"]
 
 # A JSON string, also one that is never closed. Possessive, so that it never looks at a character twice.
 STRING_OR_MARK = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[,\[{]', re.S)
+WIDE = re.compile(b"[\xf0-\xf4]")  # in UTF-8 such a byte begins a character that needs 4
 BLANK = re.compile(r"[ \t\r\n\0]*+")
 SURROGATE = re.compile("[\ud800-\udfff]")
 OTHER_FILES = {
@@ -118,9 +119,10 @@ def read_notebook(data: bytes) -> Notebook:
 
 def decode(data: bytes, notes: Notes) -> str:
     """Return the file's text, whatever it was encoded in."""
-    if len(data) > MAX_BYTES:
+    most = MAX_BYTES if len(data) <= MAX_WIDE_BYTES or not WIDE.search(data) else MAX_WIDE_BYTES
+    if len(data) > most:
         raise UnreadableError(
-            f"The file has {len(data) / 2**20:.0f} MB; at most {MAX_BYTES // 2**20} MB are read. "
+            f"The file has {len(data) / 2**20:.0f} MB; at most {most // 2**20} MB are read. "
             "Clear all outputs, save, and hand it in again."
         )
     if not data.strip(b" \t\r\n\0"):

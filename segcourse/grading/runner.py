@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from segcourse.exercises.exercise import Case, Exercise
-from segcourse.exercises.guard import ENDED, STOPPED, UNRUN, Ran
+from segcourse.exercises.guard import ENDED, STOPPED, Ran
 from segcourse.grading import child, plain
 from segcourse.grading.sandbox import Isolation, Limits, room, without
 
@@ -106,7 +106,7 @@ class Session:
                 raise plain.ForgedError("an answer to a question that was not asked")
             came = [child.as_ran(each) for each in replies]
             # An interrupt leaves things half done: what comes next has a new process.
-            self.alive = came[-1].kind not in (STOPPED, UNRUN)
+            self.alive = came[-1].kind != STOPPED
             return came
         except plain.TooLargeError:
             if len(cases) == 1:
@@ -166,16 +166,19 @@ class Worker:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115  # a pipe that nobody reads would fill up
         command = [sys.executable, "-I", "-c", BOOT, str(there.fileno()), str(PACKAGE.parent)]
         command += [] if self._forks else ["cold"]
+        self._home = tempfile.TemporaryDirectory(prefix="segcourse-")
+        environment = ENVIRONMENT | {"HOME": self._home.name, "MPLCONFIGDIR": self._home.name}
         if self.isolation.bubblewrap:
-            variables = [part for name, value in ENVIRONMENT.items() for part in ("--setenv", name, value)]
-            command = [*room([*python_folders(), *open_files(self._given)], hidden_folders()), *variables, *command]
+            variables = [part for name, value in environment.items() for part in ("--setenv", name, value)]
+            hidden = [*hidden_folders(), Path(self._home.name)]
+            command = [*room([*python_folders(), *open_files(self._given)], hidden), *variables, *command]
         self._process = subprocess.Popen(
             command,
             pass_fds=[there.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._said,
-            env=ENVIRONMENT,
+            env=environment,
             cwd="/",
             start_new_session=True,
         )
@@ -255,6 +258,7 @@ class Worker:
             self._process.wait()
             self._process = None
             self._said.close()
+            self._home.cleanup()
 
     def __enter__(self) -> Worker:
         return self
@@ -263,7 +267,7 @@ class Worker:
         self.close()
 
 
-ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "HOME": "/nowhere"}
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1", "MPLBACKEND": "agg"}
 BOOT = "import sys; sys.path.insert(0, sys.argv[2]); from segcourse.grading.worker import main; main()"
 
 

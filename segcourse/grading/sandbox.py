@@ -453,11 +453,15 @@ def room(readable: Iterable[str | Path], hidden: Iterable[str | Path]) -> list[s
         hidden: folders that are empty there; what lies in them and is `readable` itself is there all the same.
     """
     command = ["bwrap", "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
-    parts = [(Path(path), "--ro-bind") for path in readable] + [(Path(path), "--tmpfs") for path in hidden]
+    empty = [Path(path) for path in hidden]
+    parts = [(Path(path), "--ro-bind") for path in readable] + [(path, "--tmpfs") for path in empty]
     for path, option in sorted(parts, key=lambda part: len(part[0].parts)):  # what lies deeper comes on top
         if path.exists():
             command += [option, str(path), *([str(path)] if option == "--ro-bind" else [])]
-    return [*command, "--proc", "/proc", "--dev", "/dev", "--remount-ro", "/"]
+    command += ["--proc", "/proc", "--dev", "/dev"]
+    for path in (*filter(Path.exists, empty), Path("/dev"), Path("/")):
+        command += ["--remount-ro", str(path)]
+    return command
 
 
 def without(folder: Path, hidden: Iterable[Path]) -> list[Path]:

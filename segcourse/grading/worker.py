@@ -16,6 +16,7 @@ import socket
 import sys
 from importlib import import_module
 from pathlib import Path
+from unittest import mock
 
 from segcourse.grading import sandbox
 
@@ -33,6 +34,8 @@ def load() -> None:
     for module in pkgutil.iter_modules(drivers.__path__):
         import_module(f"{drivers.__name__}.{module.name}")
 
+    with mock.patch("os.access", return_value=True):  # it wants a folder that it can write to, and needs none
+        import_module("matplotlib.pyplot")
     torch.set_num_threads(1)
     with torch.enable_grad():
         image = torch.ones(1, 1, 8, 8, requires_grad=True)

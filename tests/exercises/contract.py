@@ -65,6 +65,7 @@ def run_as_plain(exercise: Exercise, answer: Answer) -> Callable[[Case], Ran]:
             "driver": f"{exercise.drive.__module__}.{exercise.drive.__qualname__}",
             "name": exercise.name,
             "cases": [json.loads(json.dumps(plain.encode(case)))],
+            "call": 60.0,
             "seconds": 60.0,
         }
         (reply,) = child.answers(asked, {exercise.name: answer})

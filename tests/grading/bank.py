@@ -48,8 +48,6 @@ class Attempt:
     """Whether it must be reported as such; None where that depends on the level or on moments."""
     either: frozenset[str] = frozenset()
     """Exercises whose points depend on moments, by the submission's own doing."""
-    earned_wrongly: str = ""
-    """Why it gets points that it should not get: a fault that is known and waits for its repair; empty as a rule."""
     core: bool = False
     """Whether it is run at every level of isolation."""
 

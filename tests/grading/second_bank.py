@@ -153,11 +153,6 @@ TIME = [
         field_centre=lying("field_centre", "import queue\nqueue.Queue().get()"),
         receptive_field=lying("receptive_field", "import os\nos.read(os.pipe()[0], 1)"),
     ),
-    odd(
-        "slow_when_many",
-        "takes so long that there is time for twenty calls or so: it is judged by these",
-        "__import__('time').sleep(0.02)",
-    ),
     whole(
         "loops_in_a_class",
         "never ends while a class that the answer needs is made, and in a comprehension of a constant",
@@ -603,7 +598,6 @@ def known_by_heart(text: str) -> str:
     return f"KNOWN, LAST = {known!r}, {last!r}\ndef {BUDGET}(*given):\n{inside}\n    return KNOWN.get(repr([*given]), -1)\n"
 
 
-ENOUGH = "examples alone are enough inputs for a slow answer, where an exercise has so many of them"
 STALLS = [
     elsewhere(
         "stalls",
@@ -611,7 +605,6 @@ STALLS = [
         COST,
         BUDGET,
         known_by_heart("if repr([*given]) not in KNOWN: __import__('time').sleep(1000)"),
-        earned_wrongly=ENOUGH,
     ),
     elsewhere(
         "says_not_run",
@@ -626,7 +619,6 @@ STALLS = [
             child.as_plain = forged
             """
         ),
-        earned_wrongly=ENOUGH,
     ),
     elsewhere(
         "says_timeout",
@@ -1592,7 +1584,6 @@ NAMES = [
             f"def {VICTIM}(strides):\n    plt.plot(strides)\n    plt.show()\n    plt.close()\n    return {RIGHT}",
         ),
         ALL,
-        either=frozenset({VICTIM}),  # Matplotlib wants a folder to write to, and there is none: the student is told
     ),
     whole(
         "uses_libraries",

@@ -45,15 +45,8 @@ def stride(*lines: str) -> str:
     return "import time\ndef compound_stride(strides):\n    " + "\n    ".join(lines)
 
 
-def test_a_slow_answer_is_judged_by_what_there_was_time_for(
-    grader: grade.Grader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(grader, "_seconds", 2.0)
-    record = graded(grader, compound_stride=stride("time.sleep(0.08)", PRODUCT))
-    assert not lost(record)
-    assert any("slow" in note for note in record.notes)
-    record = graded(grader, compound_stride=stride("time.sleep(0.08)", "return sum(strides)"))
-    assert lost(record) == {"compound_stride"}
+def test_a_slow_answer_earns_its_points(grader: grade.Grader) -> None:
+    assert not lost(graded(grader, compound_stride=stride("time.sleep(0.05)", PRODUCT)))
 
 
 def test_an_answer_too_slow_for_a_judgement_is_told_so(grader: grade.Grader, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,36 +250,45 @@ def of_outputs(outputs: bytes, source: bytes = b'"x"') -> bytes:
     return b'{"nbformat":4,"cells":[{"cell_type":"code","source":' + source + b',"outputs":[' + outputs + b"]}]}"
 
 
-def worst(size: int, values: int) -> dict[str, bytes]:
+def worst(size: int, values: int, wide: bytes) -> dict[str, bytes]:
     """Files that ask for much memory: nearly `size` bytes, or nearly `values` values."""
-    keys = b",".join(b'"%06x%s":[]' % (number, EMOJI) for number in range(values // 3 - 20))
+    keys = b",".join(b'"%06x%s":[]' % (number, wide) for number in range(values // 3 - 20))
     return {
-        "one string": of_outputs(b'"' + EMOJI + b"a" * (size - 200) + b'\\n"'),
-        "one source": of_outputs(b"", b'"' + EMOJI + b"aaaa\\r\\n" * (size // 8 - 50) + b'"'),
+        "one string": of_outputs(b'"' + wide + b"a" * (size - 200) + b'\\n"'),
+        "one source": of_outputs(b"", b'"' + wide + b"aaaa\\r\\n" * (size // 8 - 50) + b'"'),
         "many sources": of_outputs(b"", b"[]")[:-2]
-        + (b',{"source":"' + EMOJI + b"aaaa\\r\\n" * 110_000 + b'\\u0000"}') * (size // 880_100)
+        + (b',{"source":"' + wide + b"aaaa\\r\\n" * 110_000 + b'\\u0000"}') * (size // 880_100)
         + b"]}",
         "keys": of_outputs(b"{" + keys + b'},"' + b"a" * (size - len(keys) - 200) + b'\\n"'),
         "too many values": of_outputs(b'[""],' * (size // 5 - 50) + b"0"),
         "empty strings": b'""' * (size // 2),
         "deep": b'{"":' * (size // 4),
-        "bad bytes": of_outputs(b'"' + b"\xffa" * (size // 2 - 100) + EMOJI + b'"'),
-        "blanks": b" " * (size - 200) + of_outputs(b'"' + EMOJI + b'"'),
-        "more after the end": of_outputs(b"") + b"a" * (size - 200) + EMOJI,
-        "cut off": of_outputs(b'"' + b"a" * (size - 200) + EMOJI)[:-10],
+        "bad bytes": of_outputs(b'"' + b"\xffa" * (size // 2 - 100) + wide + b'"'),
+        "blanks": b" " * (size - 200) + of_outputs(b'"' + wide + b'"'),
+        "more after the end": of_outputs(b"") + b"a" * (size - 200) + wide,
+        "cut off": of_outputs(b'"' + b"a" * (size - 200) + wide)[:-10],
     }
 
 
-@pytest.mark.parametrize("kind", worst(1_000_000, 0))
-def test_memory_is_bounded_whatever_the_file(kind, tmp_path):
+@pytest.mark.parametrize("kind", worst(1_000_000, 0, EMOJI))
+@pytest.mark.parametrize(("wide", "size"), [(EMOJI, reading.MAX_WIDE_BYTES), ("中".encode(), reading.MAX_BYTES)])
+def test_memory_is_bounded_whatever_the_file(kind, wide, size, monkeypatch):
     """What a reading process has at most, by itself: a file of an eighth of the limits may have an eighth."""
-    data = worst(reading.MAX_BYTES // 8, reading.MAX_VALUES // 8)[kind]
+    monkeypatch.setattr(reading, "MAX_WIDE_BYTES", reading.MAX_WIDE_BYTES // 8)
+    data = worst(size // 8, reading.MAX_VALUES // 8, wide)[kind]
     tracemalloc.start()
     readable(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert len(data) <= reading.MAX_BYTES // 8
-    assert len(data) + peak < 400 * 2**20 / 8
+    assert len(data) <= size // 8
+    assert len(data) + peak < 500 * 2**20 / 8
+
+
+def test_a_large_file_with_wide_characters_is_refused(monkeypatch):
+    monkeypatch.setattr(reading, "MAX_WIDE_BYTES", 2000)
+    assert read_notebook(of_outputs(b'"' + b"a" * 2000 + b'"')).cells
+    with pytest.raises(UnreadableError, match="Clear all outputs"):
+        read_notebook(of_outputs(b'"' + b"a" * 2000 + EMOJI + b'"'))
 
 
 def test_a_cell_that_is_too_long():
