@@ -12,6 +12,8 @@ import hashlib
 import hmac
 import platform
 import time
+import warnings
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -21,7 +23,7 @@ from segcourse.exercises.exercise import Case, Exercise
 from segcourse.exercises.guard import STOPPED, Ran
 from segcourse.exercises.judge import Key, Outcome, Verdict, judge
 from segcourse.exercises.render import Card, verdict_card
-from segcourse.grading.answers import Piece, Program, find_answers, starters_of
+from segcourse.grading.answers import DEFINES, Piece, Program, find_answers, starters_of
 from segcourse.grading.child import TIME_IS_UP
 from segcourse.grading.intake import Submission
 from segcourse.grading.reading import Cell, UnreadableError, read_notebook
@@ -117,11 +119,20 @@ class Grader:
             return dataclasses.replace(blank, status="unreadable", notes=(*blank.notes, str(error)))
         own = [Cell(0, "code", cell.source) for cell in self._setup]
         program = find_answers([*own, *notebook.cells], self._names, self._starters, self._released)
+        if not program.found and not program.not_attempted and (other := self._other_lesson(notebook.cells)):
+            says = f"This is the notebook of {other}; that of {self.lesson.stem} was to be handed in."
+            return dataclasses.replace(blank, status="no notebook", notes=(*blank.notes, says))
         notes = (*blank.notes, *notebook.notes, *program.notes)
         lost = self._worker.lost
         record = self._judge(blank, program, notes)
         # A worker that is gone took its submission with it: no submission can end it where files are hidden.
         return record if self._worker.lost == lost else self._judge(blank, program, notes)
+
+    def _other_lesson(self, cells: Iterable[Cell]) -> str:
+        """Return another lesson that most of a notebook's functions belong to; empty if there is none."""
+        names = {name for cell in cells if cell.kind == "code" for name in DEFINES.findall(cell.source)}
+        asked = Counter(exercise.lesson for exercise in exercises.catalogue() if exercise.name in names)
+        return next((stem for stem, number in asked.most_common(1) if number > 1), "")
 
     def _judge(self, blank: Record, program: Program, notes: Sequence[str]) -> Record:
         began = self._worker.cpu
@@ -142,9 +153,14 @@ class Grader:
                 secretly = runs.judge(e, secret, shrink=False)
                 if secretly.outcome is not Outcome.CORRECT and e.name not in runs.alone:
                     secretly = runs.judge_alone(e, secret, shrink=False)
-                verdicts[e.name] = secretly
-                cards[e.name] = card_of_secret(secretly)
+                verdicts[e.name] = passed_or_not(secretly)
+                cards[e.name] = card_of_secret(verdicts[e.name])
         runs.close()
+        wrong = {name for name, verdict in verdicts.items() if verdict.outcome is not Outcome.CORRECT}
+        for name in wrong:
+            used = {used for piece in program.alone[name] for used in DEFINES.findall(piece.source)} & wrong - {name}
+            says = [f"It uses your `{other}`, which is not right yet: mend that first." for other in sorted(used)]
+            cards[name] = dataclasses.replace(cards[name], lines=[*says, *cards[name].lines])
         results = []
         for exercise in self.lesson.exercises:
             verdict = verdicts.get(exercise.name)
@@ -227,7 +243,8 @@ class _Runs:
         widely = self._judge(exercise, key, shrink=False)
         if widely.outcome is Outcome.CORRECT:
             self.wide.add(name)
-            self._tell(f"`{name}` is right only if your other cells are run before it; it was judged that way.")
+            says = f"`{name}` is right only if your other cells are run before it; it was judged that way."
+            self.problems.append(says)
         return widely if name in self.wide else verdict
 
     def _judge(self, exercise: Exercise, key: Key, shrink: bool) -> Verdict:
@@ -237,7 +254,9 @@ class _Runs:
             return Verdict(exercise, Outcome.NOT_YET)
         run = _Asked(self._session, exercise, key.cases, min(time.monotonic() + self._seconds, self._until))
         try:
-            return judge(exercise, run, seed=0, key=key, hurry=False, shrink=shrink)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # a strange value has libraries warn the teacher
+                return judge(exercise, run, seed=0, key=key, hurry=False, shrink=shrink)
         except Exception as error:  # a value that nobody thought of: the class is graded all the same
             self.problems.append(f"This was raised when it was judged: {type(error).__name__}.")
             self._tell(f"`{exercise.name}` could not be judged: look at it by hand.")
@@ -288,18 +307,20 @@ class _Asked:
         return self._results.pop(0)
 
 
+def passed_or_not(verdict: Verdict) -> Verdict:
+    """Leave of a verdict on secret inputs whether it passed: an answer can choose how it fails by what it sees."""
+    if verdict.outcome is Outcome.CORRECT:
+        return dataclasses.replace(verdict, printed="", warned="")
+    return Verdict(verdict.exercise, Outcome.NOT_YET)
+
+
 def card_of_secret(verdict: Verdict) -> Card:
     """Put into words how an answer fared that was right on all inputs that may be shown."""
-    card = verdict_card(without_words(dataclasses.replace(verdict, failure=None)))
+    card = verdict_card(verdict)
     if verdict.outcome is Outcome.CORRECT:
-        return card
+        return dataclasses.replace(card, lines=["Right on all inputs, those that nobody could know among them."])
     says = "It is right on the inputs that may be shown. On others it is wrong or too slow: what is different in those?"
     return dataclasses.replace(card, lines=[*card.lines, says])
-
-
-def without_words(verdict: Verdict) -> Verdict:
-    """Take out what the answer itself said: it may have told a hidden input."""
-    return dataclasses.replace(verdict, printed="", warned="")
 
 
 def clipped(card: Card) -> Card:

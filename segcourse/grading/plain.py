@@ -308,7 +308,7 @@ def parse(data: bytes) -> dict[str, Any]:
     Raises:
         ForgedError: if they are no JSON or hold too many values.
     """
-    if data.count(b",") + data.count(b"[") + data.count(b"{") > 4 * PARTS:
+    if parts_of(data) > 4 * PARTS:
         raise ForgedError("a message of too many parts")
     try:
         message = json.loads(data)
@@ -317,6 +317,11 @@ def parse(data: bytes) -> dict[str, Any]:
     if type(message) is not dict:
         raise ForgedError("not a message")
     return message
+
+
+def parts_of(data: bytes) -> int:
+    """Return how many values a message may hold at most."""
+    return data.count(b",") + data.count(b"[") + data.count(b"{")
 
 
 def _read(descriptor: int, count: int, deadline: float | None) -> bytes:

@@ -47,6 +47,8 @@ START_SECONDS = 120.0
 END_SECONDS = 20.0
 CALL_SLACK = 5.0
 """A busy machine may take so many times longer for a call than an exercise allows, before it counts as endless."""
+PART_BYTES = 100
+"""What a list, a text or a number takes in memory, or so."""
 GRACE = 0.25
 """A process that stops by itself when its time is up has this part of it longer, and as many seconds, to say so."""
 MOST_PROBLEMS, PROBLEM_WORDS = 20, 200
@@ -77,7 +79,7 @@ class Session:
         """What went wrong when its cells were run, in words for the student."""
         self.alive = True
         self.received = 0
-        """How many bytes have come back."""
+        """How many bytes have come back; each value counts for what it takes in memory."""
         self.forged = ""
         """What was wrong with a message that no honest process sends; empty as a rule."""
 
@@ -99,7 +101,7 @@ class Session:
         try:
             plain.send(self._channel.fileno(), asked, seconds)
             data = plain.read(self._channel.fileno(), seconds + GRACE * seconds + GRACE)
-            self.received += len(data)
+            self.received += len(data) + PART_BYTES * plain.parts_of(data)
             reply = plain.parse(data)
             replies = reply.get("ran")
             if reply.get("number") != self._number or type(replies) is not list or not 1 <= len(replies) <= len(cases):
@@ -286,13 +288,21 @@ def readable() -> tuple[str, ...]:
 
 
 def hidden_folders() -> list[Path]:
-    """The folders that hold answers: the checkout or the installed package, and copies beside other libraries."""
+    """The folders that hold answers: the checkout or the installed package, copies of it, what nbgrader exchanges."""
     checkout = PACKAGE.parent
     own = checkout if (checkout / "pyproject.toml").exists() else PACKAGE
     libraries = set(python_folders())
     for folder in {sys.prefix, sys.base_prefix, "/usr", "/usr/local"}:  # another Python may have the course too
         libraries |= set(Path(folder).glob("lib*/python3*/*-packages"))
-    return [own, *sorted(folder / "segcourse" for folder in libraries if (folder / "segcourse").is_dir())]
+    exchange = Path("/usr/local/share/nbgrader")  # where nbgrader keeps a class's files if nobody says otherwise
+    copies = sorted(folder / "segcourse" for folder in libraries if (folder / "segcourse").is_dir())
+    return [own, *copies, *([exchange] if exchange.is_dir() else [])]
+
+
+def is_open(path: Path) -> bool:
+    """Tell whether submissions can read a file or folder, since it lies among Python's or the system's own."""
+    path = path.resolve()
+    return any(path.is_relative_to(folder) for folder in readable())
 
 
 def open_files(given: Sequence[str]) -> list[Path]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from grading.bank import ALL, LESSON, cells, code, content
+from grading.bank import ALL, LESSON, cells, code, content, public_cases
 
-from segcourse.grading import grade
+from segcourse.grading import grade, runner
 from segcourse.grading.intake import Submission
 from segcourse.grading.results import Record
 from segcourse.grading.runner import Worker
@@ -143,3 +144,35 @@ def test_a_cell_that_fails_is_named_and_the_answers_count(grader: grade.Grader) 
     )
     assert not lost(record)
     assert any(note.startswith("cell 2: ") for note in record.notes), record.notes  # which error depends on the level
+
+
+def test_another_lesson_is_not_graded_as_this_one(grader: grade.Grader) -> None:
+    data = (RELEASED.parent / "02_transposed.ipynb").read_bytes()
+    record = grader.grade(Submission("ann", "a.ipynb", loader=lambda: data))
+    assert record.status == "no notebook"
+    assert "This is the notebook of 02_transposed" in " ".join(record.notes)
+
+
+def test_an_answer_that_fails_by_another_is_told_so(grader: grade.Grader) -> None:
+    helper = stride("return sum(strides)")
+    user = "def compound_kernel(*given):\n    return compound_stride(given)"
+    record = graded(grader, compound_stride=helper, compound_kernel=user)
+    cards = {result.name: result.card["lines"] for result in record.results}
+    assert "It uses your `compound_stride`" in cards["compound_kernel"][0]
+    assert "It uses" not in str(cards["compound_stride"])
+
+
+def test_a_failure_on_secret_inputs_tells_nothing_but_that(grader: grade.Grader) -> None:
+    known = {tuple(case["strides"]) for case in public_cases()}
+    answer = stride(f"return {PRODUCT.split(' ', 1)[1]} if tuple(strides) in {known} else sum(strides)")
+    record = graded(grader, compound_stride=answer)
+    result = next(result for result in record.results if result.name == "compound_stride")
+    assert (result.outcome, result.diagnosis) == ("not yet", "")
+    assert len(result.card["lines"]) == 1
+    assert not record.notes
+
+
+@pytest.mark.parametrize("path", [sys.prefix, str(Path(sys.prefix) / "class"), "/usr/share"])
+def test_what_lies_in_pythons_folders_is_open(path: str) -> None:
+    assert runner.is_open(Path(path))
+    assert not runner.is_open(RELEASED)
