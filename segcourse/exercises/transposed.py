@@ -94,12 +94,15 @@ def _matrix_with_axes_swapped(kernel: Tensor, size: int, stride: int, padding: i
 
 
 def _line_and_kernel(draw: Draw) -> Case:
-    """The line may be shorter than the kernel, as long as the padded one is not."""
-    taps = draw.integer(1, 4)
+    """The line may be shorter than the kernel, as long as the padded one is not.
+
+    One in two has a kernel of any numbers: too many to be listed.
+    """
+    taps, wide = draw.integer(1, 4), draw.choice((False, True))
     padding = draw.integer(0, taps - 1)
     return {
-        "kernel": _growing(draw, taps),
-        "size": draw.integer(max(2, taps - 2 * padding), 7),
+        "kernel": draw_tensor(draw, (taps,), -20, 99) if wide else _growing(draw, taps),
+        "size": draw.integer(max(2, taps - 2 * padding), 12 if wide else 7),
         "stride": draw.integer(1, 3),
         "padding": padding,
     }
@@ -378,9 +381,11 @@ def _measure_size(size: int, kernel: int, stride: int, padding: int, output_padd
 
 
 def _transposed_layer(draw: Draw) -> Case:
-    kernel, stride, dilation = draw.integer(1, 7), draw.integer(1, 4), draw.integer(1, 3)
+    """One case in two is a large one: too many to be listed."""
+    wide = draw.choice((1, 3))
+    kernel, stride, dilation = draw.integer(1, 7 * wide), draw.integer(1, 4 * wide), draw.integer(1, 3 * wide)
     return {
-        "size": draw.integer(1, 20),
+        "size": draw.integer(1, 20 * wide),
         "kernel": kernel,
         "stride": stride,
         "padding": draw.integer(0, dilation * (kernel - 1) // 2),
@@ -500,13 +505,15 @@ def _try_every_output_padding(size: int, kernel: int, stride: int, padding: int,
 
 
 def _layer_and_size(draw: Draw) -> Case:
-    kernel, dilation = draw.integer(1, 7), draw.integer(1, 3)
+    """One case in two is a large one: too many to be listed."""
+    wide = draw.choice((1, 3))
+    kernel, dilation = draw.integer(1, 7 * wide), draw.integer(1, 3 * wide)
     reach = dilation * (kernel - 1)
     padding = draw.integer(0, reach // 2)
     return {
-        "size": draw.integer(reach + 1 - 2 * padding, 32),
+        "size": draw.integer(reach + 1 - 2 * padding, 32 if wide == 1 else 400),
         "kernel": kernel,
-        "stride": draw.integer(1, 5),
+        "stride": draw.integer(1, 5 * wide),
         "padding": padding,
         "dilation": dilation,
     }
@@ -780,7 +787,9 @@ def _counts_at_stride_1(size: int, kernel: int, stride: int) -> list[int]:
 
 
 def _stamps_to_count(draw: Draw) -> Case:
-    return {"size": draw.integer(1, 6), "kernel": draw.integer(1, 7), "stride": draw.integer(1, 4)}
+    """One case in two is drawn from so many that nobody can list them."""
+    most = draw.choice(((6, 7, 4), (20, 60, 40)))
+    return dict(zip(("size", "kernel", "stride"), (draw.integer(1, each) for each in most)))
 
 
 OVERLAP_COUNTS = Exercise(
@@ -875,7 +884,7 @@ BILINEAR_KERNEL = Exercise(
     difficulty=2,
     reference=bilinear_kernel,
     oracle=_upsample_a_single_one,
-    cases=lambda draw: {"factor": draw.integer(2, 64)},
+    cases=lambda draw: {"factor": draw.integer(2, draw.choice((64, 200)))},
     examples=tuple({"factor": factor} for factor in (2, 3, 4, 5, 8, 1)),  # 1 last: it is the poorest to learn from
     misconceptions=(
         Misconception(
