@@ -102,6 +102,7 @@ def parser() -> argparse.ArgumentParser:
     export = actions.add_parser("export", help="fill in tables that Canvas or Moodle wrote")
     export.add_argument("folder", type=Path, metavar="DIR", help="what `grade --out` wrote")
     export.add_argument("--canvas", type=Path, metavar="FILE", help="the gradebook as Canvas exports it")
+    export.add_argument("--column", default="", help='the lesson\'s column in it: "Lesson 01 (88123)"')
     export.add_argument("--moodle", type=Path, metavar="FILE", help="the grading worksheet as Moodle gives it")
     export.set_defaults(run=_grades_export)
 
@@ -270,8 +271,10 @@ def _grades_export(asked: argparse.Namespace) -> int:
 
     if not (asked.canvas or asked.moodle):
         raise UsageError("say which table to fill in: --canvas FILE or --moodle FILE.")
+    if asked.column and not asked.canvas:
+        raise UsageError("--column names a column of Canvas's gradebook: say --canvas FILE too.")
     try:
-        return command.export(asked.folder, asked.canvas, asked.moodle)
+        return command.export(asked.folder, asked.canvas, asked.moodle, asked.column)
     except command.GradingError as problem:
         raise UsageError(problem) from None
 

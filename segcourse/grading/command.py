@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from segcourse import exercises
 from segcourse.grading.answers import starters_of
@@ -24,6 +24,9 @@ from segcourse.grading.reading import UnreadableError, read_notebook
 from segcourse.grading.results import FOLDER, GONE, Record, Records, counting, held, now
 from segcourse.grading.sandbox import MIB, Isolation, Limits, end_with_parent, strongest
 from segcourse.home import lessons_folder, short
+
+if TYPE_CHECKING:
+    from segcourse.grading.tables import Filled
 
 SECRET, LEFT_OUT = "secret.txt", "left_out"
 COMPLETE = (
@@ -298,8 +301,16 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     return 0
 
 
-def export(out: Path, canvas: Path | None, moodle: Path | None) -> int:
-    """Fill in tables that Canvas or Moodle wrote; say which students they lack. Returns 0.
+def export(out: Path, canvas: Path | None, moodle: Path | None, column: str = "") -> int:
+    """Fill in tables that Canvas or Moodle wrote; say who was filled in and who was not. Returns 0.
+
+    The filled tables have names of their own: a further run of the grader does not touch them.
+
+    Args:
+        out: the output folder.
+        canvas: the gradebook as Canvas exports it, if it is to be filled in.
+        moodle: the grading worksheet as Moodle gives it, if it is to be filled in.
+        column: the name of the lesson's column in the gradebook, where it cannot be found by the lesson's.
 
     Raises:
         GradingError: if there are no results, or a table is not what it should be.
@@ -310,17 +321,31 @@ def export(out: Path, canvas: Path | None, moodle: Path | None) -> int:
     if not records:
         raise GradingError(f"{short(out)} holds no records of grading.")
     by_hand = marks_in(out, numbers_of(records))
-    for name, template, write in (("canvas", canvas, write_canvas), ("moodle", moodle, write_moodle)):
-        if template is None:
-            continue
-        path = out / "exports" / f"{name}.csv"
-        path.parent.mkdir(exist_ok=True)
-        try:
-            lacking = write(path, records, template, by_hand)
-        except TableError as error:
-            raise GradingError(error) from None
-        say(f"{short(path)}: filled in." + (f" Not in {template.name}: {', '.join(lacking)}." if lacking else ""))
+    folder = out / "exports"
+    folder.mkdir(exist_ok=True)
+    try:
+        if canvas:
+            path = folder / "canvas_filled.csv"
+            done = write_canvas(path, records, canvas, by_hand, column)
+            say(f"{short(path)}: column “{done.column}”, {who_is_in(done, canvas)}")
+        if moodle:
+            path = folder / "moodle_filled.csv"
+            done = write_moodle(path, records, moodle, by_hand)
+            say(f"{short(path)}: {who_is_in(done, moodle)}")
+    except TableError as error:
+        raise GradingError(error) from None
     return 0
+
+
+def who_is_in(done: Filled, template: Path) -> str:
+    """Say how many students have a mark in a table that was filled in, and who has not."""
+    students = len(done.graded) + len(done.ungraded) + len(done.lacking)
+    says = f"{len(done.graded)} of {students} students filled in"
+    if done.ungraded:
+        says += f"; not graded: {', '.join(done.ungraded)}"
+    if done.lacking:
+        says += f"; not in {template.name}, or in several rows: {', '.join(done.lacking)}"
+    return says + "."
 
 
 def numbers_of(records: Iterable[Record]) -> dict[str, str]:

@@ -4,8 +4,8 @@ Names, files' names and notes come from strangers. Every cell is quoted; control
 spreadsheet would take for a formula gets a leading apostrophe (OWASP, "CSV Injection"). The same records give the same
 bytes, and a file is the old one or the new one at every moment.
 
-What was not graded (no notebook, unreadable, failed) has no grade in Canvas's and Moodle's tables: the cell is left
-empty, and a teacher decides.
+What was not graded (no notebook, unreadable, failed) has no marks in the tables: the cells are left empty, the status
+says why, and a teacher decides.
 """
 
 from __future__ import annotations
@@ -54,6 +54,20 @@ class Mark:
 
 Marks = Mapping[str, Sequence[Mark]]
 """The marks by hand of each student; for whom there is an empty sequence, the answers are not listed yet."""
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What became of the students when a table was filled in."""
+
+    column: str
+    """Where the marks stand."""
+    graded: tuple[str, ...] = ()
+    """Who has a mark there now."""
+    ungraded: tuple[str, ...] = ()
+    """Who has a row and no mark, because nothing was graded."""
+    lacking: tuple[str, ...] = ()
+    """Who has no row, or several that may be meant."""
 
 
 class TableError(ValueError):
@@ -126,9 +140,36 @@ def summary(record: Record) -> list[str]:
     lines = [f"Status: {status_of(record)}."]
     for result in record.results if record.status == "graded" else ():
         found = misconception_of(record.lesson, result.name, result.diagnosis)
-        says = f" {found.says} Read again: “{found.see}”." if found else ""
-        lines.append(f"{result.name}: {result.outcome} ({result.points} of {result.of}).{says}")
-    return [*lines, *map(plain, record.notes)]
+        says = f"{found.says} Read again: “{found.see}”." if found else reason_of(result)
+        lines.append(f"{result.name}: {result.outcome} ({result.points} of {result.of}). {says}".rstrip())
+    return [*lines, *map(plain, notes_of(record))]
+
+
+NO_REASON = ("Right on ", "The simplest case ", "The case: ")
+"""How the lines of a card begin that say where an answer fails, not in what."""
+
+
+def reason_of(result: Result) -> str:
+    """Return the card's line that says in what a wrong answer fails: it raised an error, it is too large."""
+    if result.outcome != Outcome.NOT_YET:
+        return ""
+    return next((line for line in card_of(result).lines if not line.startswith(NO_REASON)), "")
+
+
+def notes_of(record: Record) -> list[str]:
+    """Return the notes without those that only repeat that a function is missing, which its result says."""
+    repeated = [f"There is no function called `{r.name}`." for r in record.results if r.outcome == "missing"]
+    return [note for note in record.notes if record.status != "graded" or note not in repeated]
+
+
+def in_words(text: str) -> str:
+    """Return a text as HTML, with what stands between backquotes as code."""
+    return re.sub("`([^`]+)`", r"<code>\1</code>", html.escape(plain(text)))
+
+
+def bare(text: str) -> str:
+    """Return a text without the backquotes around code, for where they would be seen."""
+    return re.sub("`([^`]+)`", r"\1", text)
 
 
 def file_names(students: Iterable[str]) -> dict[str, str]:
@@ -227,15 +268,15 @@ def write_grades(path: Path, records: Sequence[Record], by_hand: Marks | None = 
                 record.student,
                 record.file,
                 status_of(record),
-                record.points,
+                record.points if graded else "",
                 record.of,
                 "yes" if record.late else "",
-                *(results[name].points if name in results else "" for name in names),
+                *(results[name].points if name in results and graded else "" for name in names),
                 *(outcome_of(results[name]) if name in results and graded else "" for name in names),
                 given if any(mark.points is not None for mark in marks) else "",
                 of_hand if marks else "",
-                total(record, by_hand),
-                " ".join(record.notes),
+                total(record, by_hand) if graded else "",
+                bare(" ".join(record.notes)),
             ]
         )
     write_atomically(path, csv_bytes(table, bom=True))
@@ -294,7 +335,7 @@ def write_gradescope(folder: Path, records: Sequence[Record], by_hand: Marks | N
             tests.append({"name": name, "score": mark.points or 0.0, "max_score": mark.of, "output": says})
         content = {
             "score": total(record, by_hand),
-            "output": "\n".join([f"Status: {status_of(record)}.", *map(plain, record.notes)]),
+            "output": "\n".join([f"Status: {status_of(record)}.", *(bare(plain(note)) for note in notes_of(record))]),
             "output_format": "text",
             "test_output_format": "text",
             "test_name_format": "text",
@@ -315,20 +356,24 @@ def write_nbgrader(path: Path, records: Sequence[Record], by_hand: Marks | None 
     head = ["assignment", "duedate", "timestamp", "student_id", "last_name", "first_name", "email"]
     table = [[*head, "raw_score", "late_submission_penalty", "score", "max_score"]]
     for record in records:
-        score = str(float(total(record, by_hand)))
+        score = str(float(total(record, by_hand))) if record.status == "graded" else ""
         of = str(float(most(record, by_hand)))
-        table.append([record.lesson, "", "", record.student, "", "", "", score, "0.0", score, of])
+        table.append([record.lesson, "", "", record.student, "", "", "", score, score and "0.0", score, of])
     write_atomically(path, csv_bytes(table))
 
 
 def write_canvas(
-    path: Path, records: Sequence[Record], template: Path | None = None, by_hand: Marks | None = None
-) -> list[str]:
+    path: Path,
+    records: Sequence[Record],
+    template: Path | None = None,
+    by_hand: Marks | None = None,
+    column: str = "",
+) -> Filled:
     """Write a table that Canvas's gradebook imports.
 
     Canvas finds a student by `ID`, its own number, which the names of the files that it hands out hold; then by the
-    login; then by the name. It needs the columns up to `Section`, and takes the rest for assignments; columns that are
-    left out stay as they are. Without a template it offers to make a new assignment.
+    login; then by the name. It needs the columns up to `Section`, and takes the rest for assignments, by the number in
+    brackets; columns that are left out stay as they are. Without a template it offers to make a new assignment.
 
     Source: instructure/canvas-lms, `lib/gradebook_importer.rb` (`row_has_student_headers?`, `process_student`).
 
@@ -336,56 +381,97 @@ def write_canvas(
         path: where to.
         records: one of each student.
         template: the gradebook as exported from Canvas; its columns up to `Section` and the column of this lesson are
-            kept, as they are but for the grades. The lesson's column is the one whose name holds the lesson's title or
-            stem; if there is none, one is added.
+            kept, as they are but for the grades.
         by_hand: the points given by hand.
+        column: the name of the lesson's column in the template; found by `column_of` if it is empty.
 
     Returns:
-        The students whom the template lacks.
+        Who was filled in.
 
     Raises:
-        TableError: if the template is no gradebook, or several columns fit.
+        TableError: if the template is no gradebook, or not one column fits.
     """
     lesson = records[0].lesson if records else ""
     of = max((most(record, by_hand) for record in records), default=0.0)
     if template is None:
-        table: list[list[str]] = [["Student", "ID", "SIS Login ID", "Section", title_of(lesson)]]
+        title = title_of(lesson)
+        table: list[list[str]] = [["Student", "ID", "SIS Login ID", "Section", title]]
         table.append(["    Points Possible", "", "", "", number(of)])
         for record in records:
             login = "" if record.identifier else record.student
             table.append([record.student, record.identifier, login, "", grade_of(record, by_hand)])
         write_atomically(path, csv_bytes(table))
-        return []
+        return filled(title, records, ())
     rows = read_template(template)
     head = rows[0]
     if head[0] != "Student" or "ID" not in head or "Section" not in head:
         raise TableError(f"{template.name} lacks Student, ID or Section: export the gradebook from Canvas again.")
-    wanted = [name.casefold() for name in (title_of(lesson)[3:], lesson) if name]
     start = head.index("Section") + 1
-    fitting = [i for i in range(start, len(head)) if any(name in head[i].casefold() for name in wanted)]
-    if len(fitting) > 1:
-        names = ", ".join(head[i] for i in fitting)
-        raise TableError(f"several columns of {template.name} may be the lesson's: {names}. Delete all but one.")
-    kept = [row[:start] + [row[i] for i in fitting or [0]] for row in rows]
-    if fitting:
-        for row in kept:
-            if "Points Possible" in row[0]:
-                check_most(row[-1], of, template)
-    else:
-        for row in kept:
-            row[-1] = number(of) if "Points Possible" in row[0] else ""
-        kept[0][-1] = title_of(lesson)
+    chosen = column_of(head, start, lesson, column, template)
+    kept = [[*row[:start], row[chosen]] for row in rows]
+    for row in kept:
+        if "Points Possible" in row[0]:
+            check_most(row[-1], of, template)
     students = [row for row in kept[1:] if "Points Possible" not in row[0] and any(c.strip() for c in row[:start])]
     found, lacking = match(records, [dict(zip(head, row[:start])) for row in students])
     for index, record in found.items():
         students[index][-1] = grade_of(record, by_hand) or students[index][-1]
     write_atomically(path, untouched_bytes(kept))
-    return lacking
+    return filled(head[chosen], found.values(), lacking)
+
+
+CANVAS_NUMBER = re.compile(r"\s*\(\d+\)\s*$")
+"""What Canvas writes behind an assignment's name: `Lesson 01 (88123)`."""
+
+
+def column_of(head: Row, start: int, lesson: str, asked: str, template: Path) -> int:
+    """Return which column of a gradebook is the lesson's.
+
+    It is the one that was asked for, with or without its number. Otherwise it is the one assignment whose name holds
+    the lesson's title or stem, or else its number: `01`, or `Lesson 1`.
+
+    Raises:
+        TableError: if none fits, or several do.
+    """
+    assignments = [i for i in range(start, len(head)) if CANVAS_NUMBER.search(head[i])]
+    names = {i: CANVAS_NUMBER.sub("", head[i]).strip().casefold() for i in assignments}
+    if asked:
+        exact = [i for i in range(start, len(head)) if head[i].strip() == asked.strip()]
+        fitting = exact or [i for i in assignments if names[i] == asked.strip().casefold()]
+    else:
+        titles = [title.casefold() for title in (title_of(lesson)[3:], lesson) if title]
+        numbered = rf"(?<![\d.]){lesson[:2]}(?![\d.])|\blesson\W*{lesson[:2].lstrip('0') or '0'}(?![\d.])"
+        fitting = [i for i in assignments if any(title in names[i] for title in titles)]
+        fitting = fitting or [i for i in assignments if lesson and re.search(numbered, names[i])]
+    if len(fitting) == 1:
+        return fitting[0]
+    known = "; ".join(head[i].strip() for i in fitting or assignments) or "none"
+    example = head[(fitting or assignments)[0]].strip() if assignments else "NAME (NUMBER)"
+    if fitting:
+        says = f"several columns of {template.name} may be meant: {known}"
+    elif asked:
+        says = f"{template.name} has no column {asked}; its assignments: {known}"
+    else:
+        says = (
+            f"no column of {template.name} has the name or the number of {title_of(lesson)}; its assignments: {known}"
+        )
+    if not assignments:
+        raise TableError(f"{says}. Make the assignment in Canvas and export the gradebook again.")
+    raise TableError(f'{says}. Say which: --column "{example}".')
+
+
+def filled(column: str, found: Iterable[Record], lacking: Iterable[str]) -> Filled:
+    """Return what became of whom."""
+    found = sorted(found, key=lambda record: record.student)
+    graded = tuple(record.student for record in found if record.status == "graded")
+    return Filled(
+        column, graded, tuple(record.student for record in found if record.status != "graded"), tuple(lacking)
+    )
 
 
 def write_moodle(
     path: Path, records: Sequence[Record], template: Path | None = None, by_hand: Marks | None = None
-) -> list[str]:
+) -> Filled:
     """Write the "grading worksheet" that Moodle's assignment imports (feedback type "Offline grading worksheet").
 
     Moodle reads the columns Identifier (`Participant 4711`, a number that the names of the files that it hands out
@@ -402,7 +488,7 @@ def write_moodle(
         by_hand: the points given by hand.
 
     Returns:
-        The students whom the template lacks; without one, those whose Identifier is not known.
+        Who was filled in; without a template, those lack a row whose Identifier is not known.
 
     Raises:
         TableError: if the template is no such worksheet.
@@ -416,7 +502,8 @@ def write_moodle(
             grade, says = grade_of(record, by_hand), feedback_html(record)
             table.append([who, record.student, "", status_of(record), grade, of, "Yes", "-", "-", says])
         write_atomically(path, csv_bytes(table))
-        return [record.student for record in records if not record.identifier]
+        known = [record for record in records if record.identifier]
+        return filled("Grade", known, [record.student for record in records if not record.identifier])
     rows = read_template(template)
     head = rows[0]
     needed = ("Identifier", "Grade", "Last modified (grade)")
@@ -437,7 +524,7 @@ def write_moodle(
         if "Feedback comments" in head:
             row[head.index("Feedback comments")] = feedback_html(record)
     write_atomically(path, untouched_bytes(rows))
-    return lacking
+    return filled("Grade", found.values(), lacking)
 
 
 def check_most(said: str, of: float, template: Path) -> None:
@@ -461,7 +548,7 @@ def grade_of(record: Record, by_hand: Marks | None) -> str:
 
 def feedback_html(record: Record) -> str:
     """Return the summary as HTML in one line."""
-    return "<br>".join(html.escape(line) for line in summary(record))
+    return "<br>".join(re.sub(r"\s+", " ", in_words(line)) for line in summary(record))
 
 
 def untouched_bytes(rows: Iterable[Row]) -> bytes:
@@ -472,32 +559,49 @@ def untouched_bytes(rows: Iterable[Row]) -> bytes:
 
 
 def match(records: Sequence[Record], rows: Sequence[Mapping[str, str]]) -> tuple[dict[int, Record], list[str]]:
-    """Find each record's row: by the LMS's number, by login, by name. What fits several rows is not guessed.
+    """Find each record's row: by the LMS's number, by login, by name.
+
+    Names are compared as they stand, then without the order of their words (`Schmidt, Anna` is `Anna Schmidt`), then
+    without blanks, then without accents. The first comparison that some row fits decides. Where it fits several rows,
+    or several students fit one row, nothing is guessed.
 
     Returns:
         The records by the row's index, and the students without a row.
     """
-
-    numbers, logins, names = (defaultdict[str, set[int]](set) for _ in range(3))
+    steps: list[dict[str, set[int]]] = []
     for index, row in enumerate(rows):
-        numbers[row.get("ID", "").strip()].add(index)
-        logins[row.get("SIS Login ID", "")].add(index)
-        logins[row.get("SIS User ID", "")].add(index)
-        names[letters_of(row.get("Student", ""))].add(index)
-    for known in (numbers, logins, names):
-        known.pop("", None)
-    found: dict[int, Record] = {}
-    lacking = []
+        logins = {row.get("SIS Login ID", ""), row.get("SIS User ID", "")}
+        keys = [{row.get("ID", "").strip()}, logins, *({key} for key in names_of(row.get("Student", "")))]
+        steps = steps or [defaultdict(set) for _ in keys]
+        for known, texts in zip(steps, keys):
+            for text in texts - {""}:
+                known[text].add(index)
+    claims: dict[tuple[int, int], list[Record]] = defaultdict(list)
     for record in records:
-        name = letters_of(record.student)
-        fitting = numbers.get(record.identifier) or logins.get(record.student) or names.get(name) or set()
-        if len(fitting) == 1 and not fitting & found.keys():
-            found[min(fitting)] = record
-        else:
-            lacking.append(record.student)
-    return found, lacking
+        keys_of_record = [record.identifier, record.student, *names_of(record.student)]
+        for step, (known, text) in enumerate(zip(steps, keys_of_record)):
+            fitting = known.get(text, set())
+            if len(fitting) == 1:
+                claims[step, min(fitting)].append(record)
+            if fitting:
+                break
+    found: dict[int, Record] = {}
+    for (_, index), claiming in sorted(claims.items(), key=lambda item: item[0]):
+        if index not in found and len(claiming) == 1:
+            found[index] = claiming[0]
+    matched = {record.student for record in found.values()}
+    return found, [record.student for record in records if record.student not in matched]
 
 
-def letters_of(name: str) -> str:
-    """Return what an LMS leaves of a name in a file's name: `Doe, Jane` and `doejane` are the same."""
-    return re.sub(r"[\W_]", "", unicodedata.normalize("NFC", name)).casefold()
+def names_of(name: str) -> list[str]:
+    """Return what of a name is compared, the strictest first.
+
+    A name of one word may be all that an LMS has left of one in a file's name: `doejane` for `Doe, Jane`.
+    """
+    text = unicodedata.normalize("NFC", name).casefold().strip()
+    without = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    forms = [text]
+    for letters in (text, without):
+        words = re.findall(r"[^\W_]+", letters)
+        forms += [" ".join(sorted(words)), "".join(words)]
+    return forms

@@ -8,14 +8,16 @@ from pathlib import Path
 import pytest
 from grading.made_up import HOSTILE, hostile, record
 
-from segcourse.grading.command import GradingError, finish
-from segcourse.grading.results import GONE, counting
+from segcourse.grading.command import GradingError, export, finish
+from segcourse.grading.results import GONE, Records, Result, counting
 from segcourse.grading.tables import (
     Mark,
     TableError,
     cell,
     file_names,
+    match,
     plain,
+    summary,
     write_canvas,
     write_exports,
     write_grades,
@@ -106,6 +108,59 @@ def test_grades(tmp_path):
     assert (cy["status"], cy["compound_kernel: outcome"], cy["notes"]) == ("unreadable", "", "It is cut off. Twice.")
 
 
+@pytest.mark.parametrize("status", ["unreadable", "no notebook", "failed"])
+def test_what_was_not_graded_has_no_zero_anywhere(tmp_path, status):
+    cy = record("Cy", ["missing"] * 7, status=status, identifier="4713")
+    write_grades(tmp_path / "grades.csv", [cy], {"Cy": (Mark("Cy", "essay", None, 4),)})
+    write_exports(tmp_path, [cy])
+    (row,) = rows_of(tmp_path / "grades.csv", "utf-8-sig")
+    assert [row[name] for name in ("status", "points", "of", "compound_kernel", "total")] == [status, "", "13", "", ""]
+    (row,) = rows_of(tmp_path / "nbgrader.csv")
+    assert [row[name] for name in ("raw_score", "late_submission_penalty", "score", "max_score")] == [
+        "",
+        "",
+        "",
+        "13.0",
+    ]
+    assert rows_of(tmp_path / "canvas.csv")[1]["01 Receptive-field arithmetic"] == ""
+    assert rows_of(tmp_path / "moodle.csv")[0]["Grade"] == ""
+
+
+def test_backquotes_are_not_seen_in_a_table(tmp_path):
+    one = record(notes=("`input_size` is still the <starter>.",), identifier="4711")
+    write_grades(tmp_path / "grades.csv", [one])
+    write_moodle(tmp_path / "m.csv", [one])
+    assert rows_of(tmp_path / "grades.csv", "utf-8-sig")[0]["notes"] == "input_size is still the <starter>."
+    says = rows_of(tmp_path / "m.csv")[0]["Feedback comments"]
+    assert says.endswith("<br><code>input_size</code> is still the &lt;starter&gt;.")
+
+
+def test_a_missing_function_is_told_once():
+    known = ("There is no function called `compound_kernel`.", "There is no function called `block_field`; see cell 3.")
+    lines = summary(record(outcomes=["missing"], notes=known))
+    assert lines[1] == "compound_kernel: missing (0 of 1)."
+    assert lines[-1] == known[1]
+    assert known[0] not in lines
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["The case: `f()`", "Yours: it was stopped after 5 s."], " Yours: it was stopped after 5 s."),
+        (["Right on 0 of 40 cases.", "The simplest case found that fails: `f()`", "Yours: it raised\nE."],
+         " Yours: it raised E."),
+        ([], ""),
+    ],
+)  # fmt: skip
+def test_moodle_says_in_what_an_unknown_mistake_shows(tmp_path, lines, says):
+    card = {"headline": "compound_kernel: not yet", "lines": lines}
+    one = record(identifier="4711")
+    results = (Result("compound_kernel", "not yet", 0, 1, card=card), *one.results[1:])
+    write_moodle(tmp_path / "m.csv", [dataclasses.replace(one, results=results)])
+    comments = rows_of(tmp_path / "m.csv")[0]["Feedback comments"]
+    assert comments.split("<br>")[1] == "compound_kernel: not yet (0 of 1)." + says
+
+
 def test_hostile_names_keep_their_rows(tmp_path):
     records = hostile()
     write_grades(tmp_path / "grades.csv", records)
@@ -177,7 +232,7 @@ def test_nbgrader_has_the_columns_of_its_own_export(tmp_path):
 
 def test_canvas_without_template(tmp_path):
     records = [record(identifier="4711"), record("bo"), record("Cy", status="no notebook")]
-    assert write_canvas(tmp_path / "c.csv", records) == []
+    assert write_canvas(tmp_path / "c.csv", records).lacking == ()
     worth, ada, bo, cy = rows_of(tmp_path / "c.csv")
     title = "01 Receptive-field arithmetic"
     assert list(ada) == ["Student", "ID", "SIS Login ID", "Section", title]
@@ -207,7 +262,9 @@ def test_canvas_with_template(tmp_path):
         record("curiemarie"),
         record("=1+1"),
     ]
-    assert write_canvas(tmp_path / "c.csv", counting(records), template) == ["=1+1", "curiemarie"]
+    done = write_canvas(tmp_path / "c.csv", counting(records), template)
+    assert done.column == "Receptive-field arithmetic (12)"
+    assert (done.graded, done.lacking) == (("lovelaceada", "niels"), ("=1+1", "curiemarie"))
     worth, ada, niels, marie, other, test = rows_of(tmp_path / "c.csv")
     column = "Receptive-field arithmetic (12)"
     assert list(ada) == ["Student", "ID", "SIS User ID", "SIS Login ID", "Section", column]
@@ -220,7 +277,15 @@ def test_canvas_with_template(tmp_path):
     ("text", "says"),
     [
         (CANVAS.format(worth="100"), "gives 100 points, the lesson 13"),
-        (CANVAS.format(worth="13").replace("Essay", "01_receptive_field"), "several columns"),
+        (
+            CANVAS.format(worth="13").replace("Essay", "01_receptive_field"),
+            r"several columns .*: 01_receptive_field \(11",
+        ),
+        (CANVAS.replace("Receptive-field arithmetic", "Field"), r"assignments: Essay \(11\); Field .*--column \"Essay"),
+        (
+            "Student,ID,SIS Login ID,Section,Receptive-field arithmetic\nAda,1,ada,One,\n",
+            "Make the assignment in Canvas",
+        ),
         ("Name,Points\nAda,3\n", "lacks Student, ID or Section"),
         ("", "is empty"),
     ],
@@ -233,12 +298,94 @@ def test_canvas_refuses_a_table_that_does_not_fit(tmp_path, text, says):
     assert not (tmp_path / "c.csv").exists()
 
 
-def test_canvas_adds_a_column_where_the_template_has_none(tmp_path):
+def gradebook(tmp_path, *columns, student="Ada"):
     template = tmp_path / "gradebook.csv"
-    template.write_text("Student;ID;SIS Login ID;Section\nAda;4711;ada;One\n", "cp1252")
-    write_canvas(tmp_path / "c.csv", [record()], template)
+    empty = ";" * len(columns)
+    template.write_text(
+        f"Student;ID;SIS Login ID;Section;{';'.join(columns)}\n{student};4711;ada;One{empty}\n", "cp1252"
+    )
+    return template
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked", "takes"),
+    [
+        (["Lesson 01 (88123)", "Project (2)"], "", 0),
+        (["Quiz 1 (2)", "lesson 1: fields (88123)"], "", 1),
+        (["Essay 01 (1)", "RECEPTIVE-FIELD arithmetic (3)", "Receptive-field arithmetic Score"], "", 1),
+        (["Essay 01 (1)", "Lesson 01 (2)"], "Lesson 01 (2)", 1),
+        (["Essay 01 (1)", "Lesson 01 (2)"], "essay 01", 0),
+    ],
+)
+def test_canvas_column_is_the_gradebooks_own(tmp_path, columns, asked, takes):
+    done = write_canvas(tmp_path / "c.csv", [record()], gradebook(tmp_path, *columns), column=asked)
+    assert done.column == columns[takes]
     (ada,) = rows_of(tmp_path / "c.csv")
-    assert ada["01 Receptive-field arithmetic"] == "13"
+    assert list(ada)[4:] == [columns[takes]]
+    assert ada[columns[takes]] == "13"
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked"),
+    [(["Quiz 1 (2)", "Lesson 101 (3)"], ""), (["Lesson 01 (2)", "Essay 01 (3)"], ""), (["Lesson 01 (2)"], "Lesson 2")],
+)
+def test_canvas_column_is_not_guessed(tmp_path, columns, asked):
+    with pytest.raises(TableError, match=r"--column \"") as error:
+        write_canvas(tmp_path / "c.csv", [record()], gradebook(tmp_path, *columns), column=asked)
+    assert all(column in str(error.value) for column in columns)
+
+
+@pytest.mark.parametrize(
+    ("student", "rows", "takes"),
+    [
+        ("Anna Schmidt", ["Schmidt, Anna", "Schmidt, Hanna"], 0),
+        ("schmidt, anna", ["Anna Schmidt"], 0),
+        ("Jorg MULLER", ["Müller, Jörg"], 0),
+        ("Jorg Muller", ["Müller, Jörg", "Muller, Jorg"], 1),
+        ("joérg muller", ["Müller, Jörg", "Muller, Jorg"], None),
+        ("müllerjörg", ["Müller, Jörg", "Jörg, Müller"], 0),
+        ("Thomas Martin", ["Martin, Thomas", "Thomas, Martin"], None),
+        ("Weber, Max", ["Weber, Max", "Weber, Max"], None),
+        ("Renée O_Connor", ["O'Connor, Renée"], 0),
+        ("Ann", ["Anna"], None),
+        ("...", ["", "..,"], None),
+    ],
+)
+def test_names_are_found_turned_round_and_not_guessed(student, rows, takes):
+    found, lacking = match([record(student)], [{"Student": row} for row in rows])
+    assert list(found) == ([] if takes is None else [takes])
+    assert lacking == ([student] if takes is None else [])
+
+
+def test_two_students_who_fit_one_row_are_both_told():
+    rows = [{"Student": "Schmidt, Anna", "ID": "1"}]
+    anna, turned = record("Anna Schmidt"), record("Schmidt Anna")
+    assert match([anna, turned], rows) == ({}, ["Anna Schmidt", "Schmidt Anna"])
+    numbered = dataclasses.replace(turned, identifier="1")
+    assert match([anna, numbered], rows) == ({0: numbered}, ["Anna Schmidt"])
+
+
+def test_filled_tables_are_told_and_outlive_the_next_run(tmp_path, capsys):
+    records = [record("Ada Lovelace", when="1"), record("Bo", when="1"), record("Cy", status="failed", when="1")]
+    for one in records:
+        Records(tmp_path).add(one)
+    finish(tmp_path, records)
+    book = gradebook(tmp_path, "Lesson 01 (7)", student='"Lovelace, Ada"')
+    (tmp_path / "worksheet.csv").write_text(MOODLE, "utf-8-sig")
+    capsys.readouterr()
+    with pytest.raises(GradingError, match="has no column Essay"):
+        export(tmp_path, book, None, "Essay")
+    assert export(tmp_path, book, tmp_path / "worksheet.csv") == 0
+    canvas, moodle = capsys.readouterr().out.splitlines()
+    assert canvas.endswith(
+        "canvas_filled.csv: column “Lesson 01 (7)”, 1 of 3 students filled in; "
+        "not in gradebook.csv, or in several rows: Bo, Cy."
+    )
+    assert "moodle_filled.csv: 1 of 3 students filled in; not in worksheet.csv" in moodle
+    filled = {path: path.read_bytes() for path in (tmp_path / "exports").glob("*_filled.csv")}
+    finish(tmp_path, records)
+    assert len(filled) == 2
+    assert {path: path.read_bytes() for path in filled} == filled
 
 
 MOODLE = (
@@ -251,7 +398,7 @@ MOODLE = (
 
 def test_moodle_without_template(tmp_path):
     records = [record(identifier="4711", notes=("<b>A note.</b>",), outcomes=["not yet: adds_kernels"]), record("Bo")]
-    assert write_moodle(tmp_path / "m.csv", records) == ["Bo"]
+    assert write_moodle(tmp_path / "m.csv", records).lacking == ("Bo",)
     ada, bo = rows_of(tmp_path / "m.csv")
     assert list(ada) == next(csv.reader([MOODLE.split("\n")[0]]))
     assert (ada["Identifier"], ada["Grade"], ada["Maximum Grade"]) == ("Participant 4711", "12", "13")
@@ -264,7 +411,8 @@ def test_moodle_with_template(tmp_path):
     template = tmp_path / "worksheet.csv"
     template.write_text(MOODLE, "utf-8-sig")
     records = [record("Ada_Lovelace"), record("Else", identifier="4712", status="unreadable", notes=("Cut off.",))]
-    assert write_moodle(tmp_path / "m.csv", records, template) == []
+    done = write_moodle(tmp_path / "m.csv", records, template)
+    assert (done.graded, done.ungraded, done.lacking) == (("Ada_Lovelace",), ("Else",), ())
     ada, niels = rows_of(tmp_path / "m.csv")
     assert (ada["Grade"], ada["Last modified (submission)"]) == ("13", "Monday, 1 June")
     assert (niels["Grade"], niels["Feedback comments"]) == ("", "Status: unreadable.<br>Cut off.")
