@@ -45,7 +45,9 @@ def effective_kernel(kernel: int, rate: int) -> int:
 
 
 def _kernel_and_rate(draw: Draw) -> Case:
-    return {"kernel": draw.integer(1, 7), "rate": draw.integer(1, 24)}
+    """One case in two is drawn from so many that nobody can list them."""
+    kernel, rate = draw.choice(((7, 24), (200, 200)))
+    return {"kernel": draw.integer(1, kernel), "rate": draw.integer(1, rate)}
 
 
 EFFECTIVE_KERNEL = Exercise(
@@ -449,6 +451,8 @@ def field_and_read(kernel: int, rates: Sequence[int]) -> Pair:
 def _kernel_and_rates(draw: Draw) -> Case:
     kernel = draw.choice((3, 3, 2, 5))
     count = draw.integer(1, 4 if kernel < 5 else 3)
+    if draw.choice((False, True)):  # rates of which nobody can list all
+        return {"kernel": kernel, "rates": [draw.integer(1, 24) for _ in range(max(3, count))]}
     return {"kernel": kernel, "rates": [draw.choice((1, 2, 3, 4, 5, 8)) for _ in range(count)]}
 
 
@@ -1139,9 +1143,11 @@ def valid_fraction(height: int, width: int, rate: int) -> float:
 
 
 def _map_and_rate(draw: Draw) -> Case:
-    height, width = draw.integer(1, 24), draw.integer(1, 30)
+    """One map in two is a large one: too many to be listed."""
+    wide = draw.choice((1, 3))
+    height, width = draw.integer(1, 24 * wide), draw.integer(1, 30 * wide)
     width += width == height
-    return {"height": height, "width": width, "rate": draw.integer(1, 36)}
+    return {"height": height, "width": width, "rate": draw.integer(1, 36 * wide)}
 
 
 def _fraction_with(

@@ -293,13 +293,15 @@ def layer_budgets(
 
 
 def _grouped_layer(draw: Draw) -> Case:
+    """One layer in two is a large one: too many to be listed."""
+    wide = draw.choice((1, 4))
     groups = draw.choice((1, 2, 3, 4))
-    height = draw.integer(2, 9)
+    height = draw.integer(2, 9 * wide)
     return {
         "height": height,
         "width": max(1, height + draw.choice((1, 3, 5, -1, -4))),
-        "in_channels": groups * draw.integer(1, 4),
-        "out_channels": groups * draw.choice((2, 1, 3, 5)),
+        "in_channels": groups * draw.integer(1, 4 * wide),
+        "out_channels": groups * draw.choice((2, 1, 3, 5)) * draw.integer(1, wide),
         "kernel": draw.integer(1, 4),
         "groups": groups,
         "bias": draw.choice((False, True)),

@@ -39,9 +39,13 @@ def unet_output_size(size: int, depth: int) -> int | None:
 
 
 def _length_and_depth(draw: Draw) -> Case:
+    """One in two is an image of any size, of which nobody can list all; one in eight leaves nothing, or 0 pixels."""
     depth = draw.integer(1, 5)
     step, smallest = 2**depth, output_margin(depth) + 4
-    size = smallest + step * draw.integer(0, 12)
+    kind = draw.integer(0, 7)
+    if kind == 7:
+        return {"size": max(smallest - draw.choice((4, 4, 4 + step, 4 + 2 * step)), 5), "depth": depth}
+    size = smallest + step * draw.integer(0, 12 if kind < 3 else 9999)
     off = draw.choice((0, 0, 0, 1, 2, step // 2, -4, -step))
     return {"size": max(size + off, 5), "depth": depth}
 

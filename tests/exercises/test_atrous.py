@@ -23,7 +23,7 @@ def span_by_last_tap(kernel, rate):
 
 
 def span_by_shape(kernel, rate):
-    return 201 - F.conv1d(torch.zeros(1, 1, 200), torch.zeros(1, 1, kernel), dilation=rate).shape[-1]
+    return 50_001 - F.conv1d(torch.zeros(1, 1, 50_000), torch.zeros(1, 1, kernel), dilation=rate).shape[-1]
 
 
 def holes_by_stacking(x, conv, kernel, rate):
