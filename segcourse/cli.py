@@ -4,17 +4,19 @@ Nothing heavy is imported before a subcommand needs it, so that `segcourse --hel
 """
 
 import argparse
+import difflib
 import io
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from segcourse import __version__
 from segcourse.home import LESSON_FILES, lessons_folder, short
 
-FINE, FAILED, USAGE = 0, 1, 2
+FINE, FAILED, USAGE, STOPPED = 0, 1, 2, 130
 FIRST_LESSON = "00_start_here"
 WINDOWS = os.name == "nt"
 
@@ -24,13 +26,15 @@ class UsageError(ValueError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command. Returns 0 for fine, 1 for something that failed, 2 for a mistake in the command."""
+    """Run the command. Returns 0 for fine, 1 for something that failed, 2 for a mistake in it, 130 after Ctrl-C."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a console without the sign ✓ shows a question mark
     # Waiting threads sleep instead of spinning: on a busy machine that is ten times faster. Read when torch loads.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    parsed = parser().parse_args(arguments)
+    parsed, unknown = parser().parse_known_args(arguments)
+    if unknown:  # the usage that helps is that of the command, not of the whole
+        parsed.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         return parsed.run(parsed)
     except UsageError as problem:
@@ -42,14 +46,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (OSError, ValueError, RuntimeError, ImportError) as problem:
         print(f"segcourse: {problem}", file=sys.stderr)
         return FAILED
-    except KeyboardInterrupt:
-        print("segcourse: stopped", file=sys.stderr)
-        return FAILED
+    except KeyboardInterrupt as stop:
+        print(f"segcourse: {str(stop) or 'stopped'}", file=sys.stderr)
+        return STOPPED
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what a mistyped command or option may have been meant to be."""
+
+    def __init__(self, *args: Any, **keys: Any) -> None:
+        super().__init__(*args, **keys)
+        self.words: Sequence[str] = ()
+        self.set_defaults(parser=self)  # the innermost one stays: that of the command that was typed
+
+    def parse_known_args(self, args=None, namespace=None):  # type: ignore[no-untyped-def]
+        """Parse, and remember what was typed."""
+        self.words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Print the usage and the message, with a guess if there is one; leave with 2."""
+        options = [option for action in self._actions for option in action.option_strings]
+        actions = [action for action in self._actions if isinstance(action, argparse._SubParsersAction)]
+        commands = [name for action in actions for name in action.choices]
+        typed = [word.partition("=")[0] for word in self.words if word.startswith("-")]
+        mistyped = [word for word in typed if not any(option.startswith(word) for option in options)]
+        close = [guess for word in mistyped for guess in difflib.get_close_matches(word, options, n=1)]
+        first = next((word for word in self.words if not word.startswith("-")), "")
+        if first not in commands:
+            close += difflib.get_close_matches(first, commands, n=1)
+        super().error(message + "".join(f"\ndid you mean {guess}?" for guess in dict.fromkeys(close)))
 
 
 def parser() -> argparse.ArgumentParser:
     """The grammar of the command; each subcommand carries the function that does it as `run`."""
-    root = argparse.ArgumentParser(prog="segcourse", description="A course on semantic segmentation.")
+    root = Parser(prog="segcourse", description="A course on semantic segmentation.")
     root.add_argument("--version", action="version", version=f"segcourse {__version__}")
     commands = root.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
@@ -79,18 +110,65 @@ def parser() -> argparse.ArgumentParser:
     get.set_defaults(run=_data_get)
     actions.add_parser("verify", help="compare every file with its checksum").set_defaults(run=_data_verify)
 
-    grade = commands.add_parser("grade", help="grade a class's notebooks, safely (for teachers)")
+    grade = commands.add_parser(
+        "grade",
+        help="grade a class's notebooks, safely (for teachers)",
+        description="Grade a class's notebooks. What students wrote runs locked in, on Linux.\n\nExample:\n"
+        "  segcourse grade 01 hand_in.zip --out graded\nThen open graded/report.html. docs/grading.md says the rest.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     grade.add_argument("lesson", metavar="LESSON", help="1, 01, 01_topic or topic")
-    grade.add_argument("folder", type=Path, metavar="FOLDER", help="notebooks, folders by student, or a zip of an LMS")
-    grade.add_argument("--out", type=Path, required=True, metavar="DIR", help="where marks, feedback and report go")
-    grade.add_argument("--jobs", type=int, default=1, metavar="N", help="so many processes; default: 1")
-    grade.add_argument("--shard", default="1/1", metavar="I/N", help="only part I of N; `grades merge` joins parts")
-    grade.add_argument("--seed-file", type=Path, metavar="FILE", help="the class's secret; default: one made in DIR")
-    grade.add_argument("--sandbox", choices=["auto", "full", "limits"], default="auto", help="default: auto")
-    grade.add_argument("--trust", action="store_true", help="run submissions even where nothing hides this machine")
-    grade.add_argument("--time", type=float, default=60.0, metavar="S", help="seconds for an exercise; default: 60")
-    grade.add_argument("--memory", default="1G", metavar="SIZE", help="for a submission, such as 800M; default: 1G")
-    grade.add_argument("--resume", action="store_true", help="go on with the results that DIR holds")
+    grade.add_argument(
+        "folder",
+        type=Path,
+        metavar="FOLDER",
+        help="everybody's files: notebooks, folders by student, or a zip of Moodle or Canvas",
+    )
+    grade.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a new folder for marks, pages for students and the report; with --resume that of the run before",
+    )
+    grade.add_argument("--jobs", type=int, default=1, metavar="N", help="grade N submissions at a time; default: 1")
+    grade.add_argument(
+        "--shard",
+        default="1/1",
+        metavar="I/N",
+        help="grade only part I of N, such as 2/8, to share work between machines; `grades merge` joins the parts",
+    )
+    grade.add_argument(
+        "--seed-file",
+        type=Path,
+        metavar="FILE",
+        help="the class's secret, which decides on which inputs answers are tried; default: DIR/secret.txt, made if "
+        "there is none",
+    )
+    grade.add_argument(
+        "--sandbox",
+        choices=["auto", "full", "limits"],
+        default="auto",
+        help="how answers are kept from your files and the network. auto: by the best walls that this machine has; "
+        "where it has none, --trust is needed. full: never without walls, even with --trust. limits: no walls, only "
+        "limits on time and memory; needs --trust. default: auto",
+    )
+    grade.add_argument(
+        "--trust",
+        action="store_true",
+        help="run answers where no walls keep them from your files and the network: only for people you trust",
+    )
+    grade.add_argument(
+        "--time", type=float, default=60.0, metavar="S", help="how many seconds an exercise may take; default: 60"
+    )
+    grade.add_argument(
+        "--memory", default="1G", metavar="SIZE", help="how much memory a submission may use, such as 800M; default: 1G"
+    )
+    grade.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the results that DIR holds: grade who is new, changed or missing, keep the others",
+    )
     grade.set_defaults(run=_grade)
 
     grades = commands.add_parser("grades", help="results of grading: join parts, fill in a school's tables")

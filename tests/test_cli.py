@@ -57,6 +57,33 @@ def test_mistyped_commands_are_a_mistake_in_use(words, capsys):
     assert "usage: segcourse" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "usage", "guess"),
+    [
+        (["grade", "01", "x", "--out", "y", "--resme"], "usage: segcourse grade ", "did you mean --resume?"),
+        (["grade", "01", "x", "--resme"], "usage: segcourse grade ", "did you mean --resume?"),
+        (["lab", "--prot=8889"], "usage: segcourse lab ", "did you mean --port?"),
+        (["garde", "01"], "usage: segcourse [", "did you mean grade?"),
+        (["data", "gte"], "usage: segcourse data [", "did you mean get?"),
+        (["lab", "1", "2"], "usage: segcourse lab ", None),
+        (["dance"], "usage: segcourse [", None),
+    ],
+)
+def test_a_typo_has_the_usage_of_its_command_and_a_guess(words, usage, guess, capsys):
+    assert run(*words) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(usage)
+    assert said.splitlines()[-1] == guess if guess else "did you mean" not in said
+
+
+def test_help_of_grading_has_an_example_that_can_be_typed(capsys):
+    assert run("grade", "--help") == 0
+    said = capsys.readouterr().out
+    (example,) = re.findall(r"^  segcourse (grade .+)$", said, re.M)
+    assert cli.parser().parse_args(example.split()).out == Path("graded")
+    assert "where it has none, --trust is needed" in " ".join(said.split())
+
+
 def test_help_names_every_command(capsys):
     assert run("--help") == 0
     commands = ["lab", "doctor", "progress", "data", "grade", "grades", "release", "build"]
@@ -94,7 +121,7 @@ def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(doctor, "run", interrupt)
-    assert run("doctor") == 1
+    assert run("doctor") == 130
     assert capsys.readouterr().err == "segcourse: stopped\n"
 
 

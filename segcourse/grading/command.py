@@ -6,11 +6,12 @@ import dataclasses
 import os
 import re
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -18,7 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from segcourse import exercises
 from segcourse.grading.answers import starters_of
+from segcourse.grading.by_hand import FOLDER as BY_HAND
 from segcourse.grading.by_hand import marks_in, tasks_of
+from segcourse.grading.grade import Grader, sha256
 from segcourse.grading.intake import Submission, collect
 from segcourse.grading.reading import UnreadableError, read_notebook
 from segcourse.grading.results import FOLDER, GONE, Record, Records, counting, held, now
@@ -33,11 +36,18 @@ COMPLETE = (
     "grade everything that was handed in with this --out, the same --seed-file, --resume and no --shard. "
     "That grades who is missing and lists what is marked by hand."
 )
+MOST_GONE = 3
+"""So many students may be gone since the run before without a question, and half of the class in a small one."""
+LEAST_MEMORY = 64 * MIB
 UNITS = {"": 1, "K": 2**10, "M": MIB, "G": 2**30}
 
 
 class GradingError(ValueError):
     """What was asked cannot be done as it was asked; the message says what can."""
+
+
+class LeftOutError(RuntimeError):
+    """Most of those who were graded before are not among the submissions; nothing has been run or changed."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,16 @@ def run(order: Order) -> int:
 
     Raises:
         GradingError: if the order cannot be carried out; nothing has been run then.
+        LeftOutError: if most students of the run before would be left out.
         BusyError: if another process is at work in the output folder.
         OSError: if the results cannot be written.
+        KeyboardInterrupt: if it was stopped; its text says how far it came. Later interrupts are ignored.
     """
     if order.jobs < 1 or not 0 < order.seconds < float("inf"):
         raise GradingError("--jobs is a whole number from 1 on, --time a number of seconds above 0.")
     if order.out.resolve().is_relative_to(order.folder.resolve()):
         raise GradingError(f"--out would lie among the submissions, in {short(order.folder)}: choose one outside.")
+    check_place(order.out)
     if order.seed_file:
         read_secret(order.seed_file)
     marks_in(order.out, {})  # a broken table of marks is told before anything is run
@@ -93,19 +106,34 @@ def run(order: Order) -> int:
         if (records.history() if parts == 1 else records.own()) and not order.resume:
             says = f"{short(order.out)} holds results. --resume goes on with them; or choose another --out."
             raise GradingError(says)
+        if parts == 1:
+            check_who_is_gone(order.folder, submissions, records)
         secret = read_secret(order.seed_file or make_secret(order.out))
         how_many = "1 submission" if len(mine) == 1 else f"{len(mine)} submissions"
         say(f"{how_many} of {order.lesson}; isolation: {isolation.level}. {isolation.leaves_open}")
-        if order.jobs > 1 and len(mine) > 1:
-            failed = run_jobs(order, mine, records)
-        else:
-            failed = grade_all(order, isolation, secret, mine, records)
-        if parts == 1:
-            leave_out(order.folder, submissions, records)
-            list_by_hand(order, submissions)
-            finish(order.out, records.history())
-        else:
-            say(f"Part {part} of {parts} is done. When all are, `segcourse grades merge` joins them.")
+        limits = Limits(memory=order.memory)
+        grader = Grader(order.lesson, order.released, secret, isolation, limits, order.seconds)
+        identities = {one.student: identity_of(one, grader) for one in mine}
+        done_before = done_in(records)
+        todo = [one for one in mine if identities[one.student] not in done_before]
+        say_what_is_left(identities.values(), len(todo), records)
+        try:
+            if order.jobs > 1 and len(todo) > 1:
+                failed = run_jobs(order, todo, records)
+            else:
+                failed = grade_all(grader, todo, records)
+            if parts == 1:
+                leave_out(order.folder, submissions, records)
+                list_by_hand(order, submissions)
+                finish(order.out, records.history())
+                say_what_is_marked_by_hand(order.out, records.counting())
+            else:
+                say(f"Part {part} of {parts} is done. When all are, `segcourse grades merge` joins them.")
+        except KeyboardInterrupt:
+            ignore_interrupts()
+            there = len(done_in(records) & set(identities.values()))
+            says = f"stopped after {there} of {len(mine)}; the same command with --resume goes on"
+            raise KeyboardInterrupt(says) from None
         done = {record.student for record in records.counting()}
     lacking = [submission.student for submission in mine if submission.student not in done]
     if lacking:
@@ -113,30 +141,80 @@ def run(order: Order) -> int:
     return 1 if failed or lacking else 0
 
 
-def grade_all(
-    order: Order, isolation: Isolation, secret: bytes, submissions: Sequence[Submission], records: Records
-) -> int:
-    """Grade one submission after another in this process; return how many could not be graded by our own fault."""
-    from segcourse.grading.grade import Grader
+def check_place(out: Path) -> None:
+    """Refuse an output folder that holds something else: tables and pages would lie among it.
 
+    Raises:
+        GradingError: if it does, or if it is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise GradingError(f"{short(out)} is a file; --out is a folder: choose another name.")
+    if not out.is_dir() or (out / FOLDER).is_dir():
+        return
+    others = sorted(path.name for path in out.iterdir() if path.name != SECRET and not path.name.startswith("."))
+    if others:
+        shown = ", ".join(others[:3]) + (", and more" if len(others) > 3 else "")
+        raise GradingError(
+            f"{short(out)} holds files, but no results of grading ({shown}). Choose a new or an empty folder as --out."
+        )
+
+
+def check_who_is_gone(folder: Path, submissions: Sequence[Submission], records: Records) -> None:
+    """See that most of those who were graded before are among the submissions.
+
+    Raises:
+        LeftOutError: if more than half of them, and more than a few, are not.
+    """
+    known = [record.student for record in records.counting()]
+    here = {submission.student for submission in submissions}
+    gone = [student for student in known if student not in here]
+    if len(gone) > MOST_GONE and 2 * len(gone) > len(known):
+        shown = ", ".join(gone[:5]) + (", and others" if len(gone) > 5 else "")
+        raise LeftOutError(
+            f"{len(gone)} of {len(known)} students graded before are not in {short(folder)} now: {shown}. They would "
+            "be left out of marks and pages, so nothing was done. FOLDER must hold everybody's files: put all of them "
+            "there, the new ones beside those of before, and run this again; or choose another --out for these."
+        )
+
+
+def say_what_is_left(identities: Collection[tuple[str, ...]], left: int, records: Records) -> None:
+    """Say how many have a result already, and why some are graded again."""
+    judged = {record.identity for record in records.counting()}
+    before = {identity[:-1] for identity in judged}
+    again = sum(identity not in judged and identity[:-1] in before for identity in identities)
+    if left < len(identities):
+        say(f"{len(identities) - left} of {len(identities)} have a result already; {left} left to grade.")
+    if again:
+        were = "1 was" if again == 1 else f"{again} were"
+        are = "it is" if again == 1 else "they are"
+        say(f"{were} graded before, but with another secret or other exercises: {are} graded again.")
+
+
+def grade_all(grader: Grader, submissions: Sequence[Submission], records: Records) -> int:
+    """Grade one submission after another in this process; return how many could not be graded by our own fault."""
     failed = 0
-    limits = Limits(memory=order.memory)
-    with Grader(order.lesson, order.released, secret, isolation, limits, order.seconds) as grader:
-        done = {record.identity for record in records.counting() if record.status != "failed"}
+    with grader:
         for number, submission in enumerate(submissions, 1):
-            who = submission.student, submission.identifier, submission.name
-            if (*who, order.lesson, hash_of(submission), grader.key_hash) not in done:
-                record = grader.grade(submission)
-                records.add(record)
-                failed += record.status == "failed"
-                say(f"{number}/{len(submissions)} {record.student}: {in_words(record)}")
+            record = grader.grade(submission)
+            records.add(record)
+            failed += record.status == "failed"
+            say(f"{number}/{len(submissions)} {record.student}: {in_words(record)}")
     return failed
+
+
+def identity_of(submission: Submission, grader: Grader) -> tuple[str, ...]:
+    """Return the identity that a submission's record has when it is graded now."""
+    who = submission.student, submission.identifier, submission.name
+    return *who, grader.lesson.stem, hash_of(submission), grader.key_hash
+
+
+def done_in(records: Records) -> set[tuple[str, ...]]:
+    """Return the identities of what has a result that counts."""
+    return {record.identity for record in records.counting() if record.status != "failed"}
 
 
 def hash_of(submission: Submission) -> str:
     """Return the SHA-256 of the file, as records hold it; empty if there is none that can be read."""
-    from segcourse.grading.grade import sha256
-
     try:
         return "" if submission.problem else sha256(submission.read())
     except UnreadableError:
@@ -151,34 +229,52 @@ def in_words(record: Record) -> str:
 
 
 def run_jobs(order: Order, submissions: Sequence[Submission], records: Records) -> int:
-    """Grade in several processes, each a shard of the shard; pass on what they say. Return how many failed."""
+    """Grade in several processes, each a shard of the shard; pass on what they say. Return how many failed.
+
+    Args:
+        order: what was asked.
+        submissions: those of them that have no result yet.
+        records: where results go.
+    """
     part, parts = order.shard
     jobs = min(order.jobs, len(submissions))
     command = [sys.executable, "-m", "segcourse.cli", "grade", order.lesson, str(order.folder), "--out", str(order.out)]
     command += ["--seed-file", str(order.seed_file or order.out / SECRET), "--sandbox", order.sandbox, "--resume"]
     command += ["--time", str(order.seconds), "--memory", str(order.memory), *(["--trust"] if order.trust else [])]
-    started = []
-    for job in range(jobs):
-        shard = ["--shard", f"{part + parts * job}/{parts * jobs}"]
-        started.append(
-            subprocess.Popen(
-                [*command, *shard],
-                stdout=subprocess.PIPE,
-                text=True,
-                errors="replace",
-                # A job that outlived a killed run would grade beside the one that resumes it.
-                preexec_fn=end_with_parent if sys.platform == "linux" else None,
+    started: list[subprocess.Popen[str]] = []
+    try:
+        for job in range(jobs):
+            shard = ["--shard", f"{part + parts * job}/{parts * jobs}"]
+            started.append(
+                subprocess.Popen(
+                    [*command, *shard],
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    errors="replace",
+                    start_new_session=True,  # Ctrl-C reaches this process alone, which then ends them
+                    # A job that outlived a killed run would grade beside the one that resumes it.
+                    preexec_fn=end_with_parent if sys.platform == "linux" else None,
+                )
             )
-        )
-    names = {submission.student for submission in submissions}
-    done = sum(record.student in names for record in records.counting())
-    numbers = count(done + 1)
-    threads = [threading.Thread(target=pass_on, args=(process, numbers, len(submissions))) for process in started]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sum(process.wait() != 0 for process in started)
+        numbers, total = count(1), len(submissions)
+        threads = [threading.Thread(target=pass_on, args=(job, numbers, total), daemon=True) for job in started]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return sum(process.wait() != 0 for process in started)
+    except KeyboardInterrupt:
+        ignore_interrupts()
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait()
+        raise
+
+
+def ignore_interrupts() -> None:
+    """Let a second Ctrl-C do nothing: the first one ends the process, which must not be broken off."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def pass_on(process: subprocess.Popen[str], numbers: Iterator[int], total: int) -> None:
@@ -252,12 +348,15 @@ def read_size(text: str) -> int:
     """Return a size in bytes, such as `800M` or `2G`.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is none, or too small to be meant.
     """
     found = re.fullmatch(r"(\d+(?:\.\d+)?) *([KMG]?)(?:i?B)?", text.strip(), re.I)
     if not found or float(found[1]) <= 0:
         raise ValueError(f"{text!r} is no size in bytes; write 800M or 1.5G.")
-    return int(float(found[1]) * UNITS[found[2].upper()])
+    size = int(float(found[1]) * UNITS[found[2].upper()])
+    if size < LEAST_MEMORY:
+        raise ValueError(f"{text!r} is {size:,} bytes; 64M is the least. For two gigabytes write 2G.")
+    return size
 
 
 def read_shard(text: str) -> tuple[int, int]:
@@ -278,6 +377,7 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     Raises:
         GradingError: if a folder holds no records, or if they were judged by different keys.
     """
+    check_place(out)
     found: list[Record] = []
     for folder in folders:
         records = Records(folder, part="merged")
@@ -373,6 +473,15 @@ def list_by_hand(order: Order, submissions: Sequence[Submission]) -> None:
 
     files = {one.student: None if one.problem else one.read for one in submissions}
     write_by_hand(order.out, order.released.read_bytes(), files, {one.student: one.identifier for one in submissions})
+
+
+def say_what_is_marked_by_hand(out: Path, records: Sequence[Record]) -> None:
+    """Say how many answers wait for a person's marks; where no notebook could be read, there is none."""
+    marks = marks_in(out, numbers_of(record for record in records if record.status in ("graded", "failed")))
+    left = sum(mark.points is None for mine in marks.values() for mark in mine)
+    if left:
+        answers = "1 answer" if left == 1 else f"{left} answers"
+        say(f"{answers} to mark by hand: {short(out / BY_HAND / 'index.html')}")
 
 
 def finish(out: Path, history: Sequence[Record]) -> None:

@@ -3,21 +3,25 @@
 import csv
 import json
 import os
+import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from grading.handed_in import EXERCISES, LESSON, POINTS, RELEASED, notebook, right
+from grading.handed_in import EXERCISES, LESSON, POINTS, RELEASED, alive, family, notebook, right
 
 from segcourse import cli
 from segcourse.grading import command, results
 from segcourse.grading.results import Record, Records
 from segcourse.grading.sandbox import Isolation, strongest
+from segcourse.home import short
 
 ROOT = Path(__file__).resolve().parents[2]
 SLIPS = {"compound_kernel": "adds_kernels", "input_size": "walks_forwards", "pixels_seen": "forgets_dilation"}
@@ -120,7 +124,7 @@ def test_mistakes_are_named(graded) -> None:
 def test_the_table_holds_a_row_for_each(graded) -> None:
     with (graded.folder / "out" / "grades.csv").open(encoding="utf-8-sig", newline="") as file:
         rows = {row["student"]: row for row in csv.DictReader(file)}
-    assert {name: float(row["points"]) for name, row in rows.items()} == {
+    assert {name: float(row["points"] or 0) for name, row in rows.items()} == {
         record.student: record.points for record in graded.records("out")
     }
 
@@ -243,7 +247,123 @@ def test_a_secret_is_made_once_and_never_shown(tmp_path, monkeypatch) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"records", command.SECRET}
 
 
+# --- where results go, and what a run says
+
+
+def test_results_are_not_mixed_with_other_files(empty, capsys) -> None:
+    out = empty.folder / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("mine")
+    assert empty.grade("other") == 0
+    merge = ["grades", "merge", str(empty.folder / "other"), "--out", str(out)]
+    for run in (lambda: empty.grade("out"), lambda: empty.grade("out", "--resume"), lambda: cli.main(merge)):
+        assert run() == 2
+        said = capsys.readouterr().err
+        assert "no results of grading (thesis.txt). Choose a new or an empty folder" in said
+    assert [path.name for path in out.iterdir()] == ["thesis.txt"]
+    (out / "thesis.txt").rename(out / command.SECRET)
+    (out / command.SECRET).write_text("the secret of this class")
+    assert empty.grade("out") == 0, "a secret may be there first"
+    (empty.folder / "void").mkdir()
+    assert empty.grade("void") == 0
+    assert empty.grade("secret") == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_what_is_to_be_done_is_counted_and_why(empty, capsys) -> None:
+    assert empty.grade("out") == 0
+    assert "already" not in capsys.readouterr().out
+    for name in ("dee", "eve"):
+        empty.hand_in(name)
+    assert empty.grade("out", "--resume", "--jobs", "2") == 0
+    said = capsys.readouterr().out
+    assert "3 of 5 have a result already; 2 left to grade.\n" in said
+    assert sorted(line.split()[0] for line in said.splitlines() if "no notebook" in line and "/" in line[:2]) == [
+        "1/2",
+        "2/2",
+    ]
+    empty.secret.write_text("another secret of this class")
+    assert empty.grade("out", "--resume") == 0
+    said = capsys.readouterr().out
+    assert "5 were graded before, but with another secret or other exercises: they are graded again.\n" in said
+    assert "already" not in said
+
+
+def test_a_run_that_is_stopped_says_how_far_it_came(empty, monkeypatch, capsys) -> None:
+    """The second one of three is interrupted; so is a run in several jobs, whose processes are then ended."""
+    ignored = []
+    monkeypatch.setattr(command, "ignore_interrupts", lambda: ignored.append(True))
+    graded = command.Grader.grade
+
+    def interrupted(self, submission):
+        if submission.student == "bo":
+            raise KeyboardInterrupt
+        return graded(self, submission)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command.Grader, "grade", interrupted)
+        assert empty.grade("out") == 130
+    said = capsys.readouterr()
+    assert said.err == "segcourse: stopped after 1 of 3; the same command with --resume goes on\n"
+    assert ignored
+    assert "1/3 ada" in said.out
+    assert empty.grade("out", "--resume") == 0
+    assert "2/2 cy" in capsys.readouterr().out
+    assert len(empty.marks("out")) == 3
+
+
+def test_ctrl_c_twice_is_one_line(tmp_path) -> None:
+    """As a terminal sends it, to all processes in its foreground."""
+    a_class = Class(tmp_path, "right.ipynb", "wrong.ipynb", "starter.ipynb")
+    for number in range(3):
+        (a_class.handed_in / f"x{number}.ipynb").write_bytes(SUBMISSIONS["loop.ipynb"])
+    order = ["grade", "01", str(a_class.handed_in), "--out", str(tmp_path / "out"), "--jobs", "2"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "segcourse.cli", *order],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        while not process.stdout.readline().startswith("1/6 "):
+            assert process.poll() is None
+        there = family(process.pid)
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.1)
+        said = process.stderr.read()
+        assert process.wait(20) == 130
+    assert re.fullmatch(r"segcourse: stopped after [1-5] of 6; the same command with --resume goes on\n", said), said
+    patience = time.monotonic() + 20
+    while any(map(alive, there)):
+        assert time.monotonic() < patience, "processes live on"
+        time.sleep(0.05)
+
+
 # --- students come and go
+
+
+def test_most_of_a_class_is_not_dropped_silently(empty, capsys) -> None:
+    for name in ("dee", "eve", "flo"):
+        empty.hand_in(name)
+    assert empty.grade("out") == 0
+    before = {path: path.read_bytes() for path in (empty.folder / "out").rglob("*") if path.is_file()}
+    for name in ("bo", "cy", "dee", "eve"):
+        shutil.rmtree(empty.handed_in / name)
+    empty.hand_in("gil")
+    capsys.readouterr()
+    assert empty.grade("out", "--resume") == 1
+    said = capsys.readouterr()
+    assert f"4 of 6 students graded before are not in {empty.handed_in} now: bo, cy, dee, eve." in said.err
+    assert "FOLDER must hold everybody's files" in said.err
+    assert "choose another --out" in said.err
+    assert said.out == ""
+    assert {path: path.read_bytes() for path in (empty.folder / "out").rglob("*") if path.is_file()} == before
+    empty.hand_in("bo")
+    assert empty.grade("out", "--resume") == 0, "half of the class may leave it"
+    assert empty.table("out") == ["ada", "bo", "flo", "gil"]
 
 
 def test_who_is_no_longer_among_the_submissions_does_not_count(empty, capsys) -> None:
@@ -321,6 +441,17 @@ def test_by_hand_after_parts_is_listed_as_after_one_run(empty, monkeypatch, caps
     assert listed[0].count(b'"why"') == 3
 
 
+def test_what_is_left_to_mark_by_hand_is_said(tmp_path, capsys) -> None:
+    records = [Record(name, "", LESSON, status) for name, status in (("ada", "graded"), ("bo", "no notebook"))]
+    rows = ["student,task,points,of,comment", "ada,why,,4,", "ada,how,2,3,", "bo,why,,4,", "bo,how,,3,"]
+    (tmp_path / "by_hand.csv").write_text("\n".join(rows))
+    command.say_what_is_marked_by_hand(tmp_path, records)
+    assert capsys.readouterr().out == f"1 answer to mark by hand: {short(tmp_path / 'by_hand' / 'index.html')}\n"
+    (tmp_path / "by_hand.csv").write_text("\n".join([*rows[:1], "ada,why,0,4,", *rows[2:]]))
+    command.say_what_is_marked_by_hand(tmp_path, records)
+    assert capsys.readouterr().out == ""
+
+
 @pytest.mark.skipif(not shutil.which("parallel"), reason="needs GNU parallel, which is not installed here")
 def test_gnu_parallel_and_merge_are_one_run(four, graded) -> None:
     """As docs/grading.md says it."""
@@ -344,6 +475,7 @@ def test_gnu_parallel_and_merge_are_one_run(four, graded) -> None:
     [
         (["--memory", "lots"], "'lots' is no size"),
         (["--memory", "0"], "no size"),
+        (["--memory", "2"], "'2' is 2 bytes; 64M is the least. For two gigabytes write 2G."),
         (["--shard", "3/2"], "'3/2' is no part of a whole"),
         (["--shard", "0/2"], "no part"),
         (["--shard", "half"], "write 2/8"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from grading.handed_in import a_class, expected, family, notebook
+from grading.handed_in import a_class, alive, expected, family, notebook
 
 from segcourse import cli
 from segcourse.grading.results import Records
@@ -53,13 +53,6 @@ def order(folder: Path, out: str, *more: str) -> list[str]:
 def marks(folder: Path, out: str) -> list[dict[str, Any]]:
     """Of every record that was ever written: a double one would be seen."""
     return sorted((record.marks for record in Records(folder / out).history()), key=lambda one: one["student"])
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def start_and_kill(command: list[str], draw: random.Random, alone: bool) -> set[int]:
