@@ -25,7 +25,7 @@ from typing import Any
 
 from segcourse.grading.pages import bullets, esc, page, who
 from segcourse.grading.reading import Notes, UnreadableError, decode, parse, source_of
-from segcourse.grading.tables import Mark, Marks, TableError, cell, csv_bytes, number, read_table
+from segcourse.grading.tables import Mark, Marks, TableError, cell, csv_bytes, in_words, number, read_table
 from segcourse.home import write_atomically
 
 TABLE, BACKUP, FOLDER = "by_hand.csv", "by_hand.before.csv", "by_hand"
@@ -400,7 +400,7 @@ def task_page(task: Task, answers: Sequence[Answer], marks: Mapping[Answer, Mark
         mark = marks[answer]
         given = "Not marked yet" if mark.points is None else f"{number(mark.points)} of {number(mark.of)}"
         changed = " The answer has changed since it was marked." if mark.answer != answer.digest else ""
-        note = f'<p class="soft">{esc(answer.note)}</p>' if answer.note else ""
+        note = f'<p class="soft">{in_words(answer.note)}</p>' if answer.note else ""
         parts.append(f"<section><h2>{who(answer.student)}</h2><p>{given}. {esc(mark.comment)}{changed}</p>{note}")
         parts += [f"<pre>{esc(text)}</pre>" for text in (answer.text, answer.outputs) if text.strip()]
         parts += [

@@ -7,12 +7,13 @@ both. Whatever comes from a submission (names, notes, printed text) is escaped b
 from __future__ import annotations
 
 import base64
+import dataclasses
 import html
-import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -29,8 +30,10 @@ from segcourse.grading.tables import (
     Marks,
     card_of,
     file_names,
+    in_words,
     misconception_of,
     most,
+    notes_of,
     number,
     plain,
     status_of,
@@ -52,6 +55,8 @@ SAME_TEXT_SIZE = 60
 The course's own answers have about 10 to 220 nodes. An answer of fewer than 60, two or three lines, has few ways to be
 written; where it is right and follows the last hint, fewer still.
 """
+SAME_TOGETHER = 100
+"""Of so many syntax nodes several short answers together must consist; each answer must be shared by few students."""
 OUTCOMES = ("correct", "not yet", "not attempted", "missing")
 MISSING_COLOUR = "#CCCCCC"
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -82,7 +87,7 @@ pre { white-space: pre-wrap; border: 1px solid var(--line); border-radius: 4px; 
 .meter div { height: 100%; background: #009E73; }
 .late { border: 1px solid #E69F00; border-radius: 4px; padding: 0 .4em; font-size: .6em; vertical-align: middle; }
 .wide { overflow-x: auto; }
-.wide img { min-width: 36em; }
+.wide img { max-width: min(100%, 46em); }
 summary { cursor: pointer; margin: .6em 0; }
 .facts { display: flex; flex-wrap: wrap; gap: .6em 2em; padding: 0; list-style: none; }
 .facts b { display: block; font-size: 1.5em; line-height: 1.2; }
@@ -90,7 +95,12 @@ table.list { border-collapse: collapse; width: 100%; overflow-wrap: normal; }
 .list th, .list td { text-align: left; vertical-align: top; padding: .3em .8em .3em 0;
   border-bottom: 1px solid var(--line); }
 .list .n { text-align: right; white-space: nowrap; }
-.list .name { max-width: 16em; overflow-wrap: anywhere; }
+@media (max-width: 40em) {
+  .list { font-size: .86em; }
+  .list th, .list td { padding-right: .5em; }
+  .list th.n { white-space: normal; }
+  .list code { overflow-wrap: anywhere; }
+}
 @media print { body { max-width: none; padding: 0; font-size: 11pt; }
   section, tr, img { break-inside: avoid; } h2, h3 { break-after: avoid; }
   * { print-color-adjust: exact; -webkit-print-color-adjust: exact; } }
@@ -163,8 +173,10 @@ def feedback(record: Record, by_hand: Marks | None = None) -> bytes:
     marks = (by_hand or {}).get(record.student, ())
     if any(mark.points is None for mark in marks):
         parts.append("<p>Some answers are still to be marked by hand: their points are not in yet.</p>")
-    if record.notes:
-        parts.append("<h2>About your file</h2>" + bullets(map(esc, record.notes)))
+    lost = lost_functions(record)
+    notes = [note for note in record.notes if note not in lost.values()]
+    if notes:
+        parts.append("<h2>About your file</h2>" + bullets(map(in_words, notes)))
     if record.status == "graded":
         parts.append("<h2>Your answers</h2>")
         if any(result.diagnosis for result in record.results):
@@ -183,11 +195,23 @@ def feedback(record: Record, by_hand: Marks | None = None) -> bytes:
     return page(f"{title}: feedback", "\n".join(parts))
 
 
+def lost_functions(record: Record) -> dict[str, str]:
+    """Return for each exercise without an answer the note that says so: it stands on the exercise's card, once."""
+    names = [result.name for result in record.results if result.outcome == "missing" and record.status == "graded"]
+    begin = "There is no function called `{}`"
+    notes = {name: [n for n in record.notes if n.startswith(begin.format(name))] for name in names}
+    return {name: found[0] for name, found in notes.items() if found}
+
+
 def section_of(record: Record, result: Result) -> str:
     """Return what a student reads about one exercise: its title, where the answer was found, the card."""
+    card = card_of(result)
+    note = lost_functions(record).get(result.name)
+    if note:
+        card = dataclasses.replace(card, lines=[plain(note)])
     titles = {exercise.name: exercise.title for exercise in known_exercises(record.lesson)}
     where = f' <span class="soft">in cell {result.cell}</span>' if result.cell else ""
-    return f"<section><h3>{esc(titles.get(result.name, result.name))}{where}</h3>{card_of(result).html()}</section>"
+    return f"<section><h3>{esc(titles.get(result.name, result.name))}{where}</h3>{card.html()}</section>"
 
 
 def known_exercises(lesson: str) -> Sequence[Exercise]:
@@ -221,6 +245,7 @@ def report(records: Sequence[Record], lesson: str, names: dict[str, str], by_han
     parts += ["<h2>The same text</h2>", same_text(graded, lesson, link)]
     parts += ["<h2>Tampering</h2>", tampering(records, link)]
     parts += ["<h2>How this was graded</h2>", how(records)]
+    parts += ["<h2>All students</h2>", all_students(records, link, by_hand)]
     return page(f"{title_of(lesson)}: report", "\n".join(parts))
 
 
@@ -303,15 +328,25 @@ def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 
 
-def in_words(text: str) -> str:
-    """Return a text as HTML, with what stands between backquotes as code."""
-    return re.sub("`([^`]+)`", r"<code>\1</code>", esc(text))
-
-
 def not_graded(records: Sequence[Record], link: Link) -> str:
     """Return what could not be read or run, and why."""
-    rows = [[link(r.student), esc(status_of(r)), " ".join(map(esc, r.notes))] for r in records if r.status != "graded"]
+    rows = [
+        [link(r.student), esc(status_of(r)), " ".join(map(in_words, r.notes))] for r in records if r.status != "graded"
+    ]
     return table(["student", "status", "why"], rows, texts=3) if rows else "<p>Everything handed in was graded.</p>"
+
+
+def all_students(records: Sequence[Record], link: Link, by_hand: Marks | None) -> str:
+    """Return a row for each student: points, status, what the notes say, and a link to the feedback."""
+    rows = []
+    for record in records:
+        graded = record.status == "graded"
+        points = f"{number(total(record, by_hand))} of {number(most(record, by_hand))}" if graded else ""
+        missing = [f"`{result.name}`" for result in record.results if graded and result.outcome == "missing"]
+        notes = [f"Missing: {', '.join(missing)}.", *notes_of(record)] if missing else notes_of(record)
+        late = "late" if record.late else ""
+        rows.append([link(record.student), points, esc(record.status), late, " ".join(map(in_words, notes))])
+    return table(["student", "points", "status", "late", "notes"], rows, texts=5)
 
 
 def left_by_hand(by_hand: Marks | None) -> str:
@@ -341,44 +376,89 @@ class Same:
     students: tuple[str, ...]
 
 
+def same_files(graded: Sequence[Record]) -> list[tuple[str, ...]]:
+    """Return the groups of students who handed in the same file, byte for byte; one without answers is none."""
+    groups: dict[str, list[str]] = defaultdict(list)
+    for record in graded:
+        if record.file_hash and any(r.outcome in (Outcome.CORRECT, Outcome.NOT_YET) for r in record.results):
+            groups[record.file_hash].append(record.student)
+    return sorted(tuple(students) for students in groups.values() if len(students) > 1)
+
+
+def shared_answers(graded: Sequence[Record], lesson: str) -> dict[tuple[str, str], dict[str, Result]]:
+    """Return the texts that several students have, by exercise and fingerprint: the results by student.
+
+    The course's own solution, which every student can have shown, is left out.
+    """
+    own = {e.name: sha256((shape_in(e.solution, e.name) or "").encode()) for e in known_exercises(lesson)}
+    groups: dict[tuple[str, str], dict[str, Result]] = defaultdict(dict)
+    for record in graded:
+        for result in record.results:
+            if result.fingerprint and result.fingerprint != own.get(result.name):
+                groups[result.name, result.fingerprint][record.student] = result
+    return {key: holders for key, holders in groups.items() if len(holders) > 1}
+
+
 def same_answers(graded: Sequence[Record], lesson: str) -> list[Same]:
     """Return the groups of students whose answers are the same but for comments, blanks and docstrings.
 
-    Left out are answers of fewer than SAME_TEXT_SIZE syntax nodes, and the course's own solution, which every student
-    can have shown.
+    An answer of SAME_TEXT_SIZE syntax nodes or more counts by itself. Shorter ones count where two students share
+    several, of SAME_TOGETHER nodes together; those that more than a quarter of the class (and more than three) have are
+    left out, as the usual way to write them.
     """
-    own = {e.name: sha256((shape_in(e.solution, e.name) or "").encode()) for e in known_exercises(lesson)}
-    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
-    outcome: dict[tuple[str, str], str] = {}
-    for record in graded:
-        for r in record.results:
-            if r.fingerprint and r.size >= SAME_TEXT_SIZE and r.fingerprint != own.get(r.name):
-                groups[r.name, r.fingerprint].append(record.student)
-                outcome[r.name, r.fingerprint] = r.outcome
-    order = [name for name in own if any(key[0] == name for key in groups)]
-    found = [Same(key[0], outcome[key], tuple(students)) for key, students in groups.items() if len(students) > 1]
-    return sorted(found, key=lambda s: (order.index(s.exercise) if s.exercise in order else -1, s.students))
+    order = [exercise.name for exercise in known_exercises(lesson)]
+    shared = shared_answers(graded, lesson)
+    size = {key: next(iter(holders.values())).size for key, holders in shared.items()}
+    found = [
+        Same(key[0], next(iter(holders.values())).outcome, tuple(holders))
+        for key, holders in shared.items()
+        if size[key] >= SAME_TEXT_SIZE
+    ]
+    found.sort(key=lambda s: (order.index(s.exercise) if s.exercise in order else -1, s.students))
+    few = max(3, len(graded) // 4)
+    short: dict[str, set[tuple[str, str]]] = defaultdict(set)
+    for key, holders in shared.items():
+        for student in holders if size[key] < SAME_TEXT_SIZE and len(holders) <= few else ():
+            short[student].add(key)
+    together: dict[tuple[str, ...], set[tuple[str, str]]] = {}
+    enough = [student for student in sorted(short) if sum(size[key] for key in short[student]) >= SAME_TOGETHER]
+    for one, other in combinations(enough, 2):
+        keys = short[one] & short[other]
+        if sum(size[key] for key in keys) >= SAME_TOGETHER:
+            students = tuple(student for student in sorted(short) if keys <= short[student])
+            together[students] = max(keys, together.get(students, set()), key=len)
+    for students, keys in sorted(together.items()):
+        names = sorted(key[0] for key in keys)
+        outcomes = sorted({shared[key][students[0]].outcome for key in keys})
+        found.append(Same(", ".join(names), ", ".join(outcomes), students))
+    return found
 
 
 def same_text(graded: Sequence[Record], lesson: str, link: Link) -> str:
-    """Return the groups of students with the same text, in words that accuse nobody."""
-    found = same_answers(graded, lesson)
-    if not found:
+    """Return the groups of students with the same file or text, in words that accuse nobody."""
+    files = same_files(graded)
+    found = [
+        same
+        for same in same_answers(graded, lesson)
+        if not any(set(same.students) <= set(students) for students in files)  # told already
+    ]
+    if not (files or found):
         return "<p>No two students have the same text, short answers and the course's own solution left out.</p>"
-    rows = [
+    rows = [["the whole file", "", ", ".join(map(link, students))] for students in files]
+    rows += [
         [f"<code>{esc(same.exercise)}</code>", esc(same.outcome), ", ".join(map(link, same.students))] for same in found
     ]
     return (
-        "<p>These answers are the same text but for comments, blanks and docstrings. That proves nothing: people learn "
-        f"together, and look at the same pages. Answers of fewer than {SAME_TEXT_SIZE} syntax nodes (two or three "
-        "lines) and the course's own solution are left out.</p>"
-        + table(["exercise", "outcome", "students"], rows, texts=3)
+        "<p>These files are the same, or these answers are the same text but for comments, blanks and docstrings. That "
+        "proves nothing: people learn together, and look at the same pages. Left out are the course's own solution and "
+        f"answers of fewer than {SAME_TEXT_SIZE} syntax nodes (two or three lines), unless several that few have come "
+        f"to {SAME_TOGETHER}.</p>" + table(["exercise", "outcome", "students"], rows, texts=3)
     )
 
 
 def tampering(records: Sequence[Record], link: Link) -> str:
     """Return what only somebody who wants to deceive does."""
-    rows = [[link(record.student), " ".join(map(esc, record.tampering))] for record in records if record.tampering]
+    rows = [[link(record.student), " ".join(map(in_words, record.tampering))] for record in records if record.tampering]
     if not rows:
         return "<p>None was seen.</p>"
     return "<p>Look at the notebook before you speak of it: a broken program may look like this too.</p>" + table(
@@ -387,13 +467,7 @@ def tampering(records: Sequence[Record], link: Link) -> str:
 
 
 FULL = Isolation(bubblewrap=True, namespaces=True, landlock=True, seccomp=True).leaves_open
-WITHOUT_LANDLOCK = Isolation(bubblewrap=True, seccomp=True).leaves_open.removesuffix(FULL).strip()
-OPEN_AT = {
-    "limits": Isolation().leaves_open,
-    "landlock": FULL,
-    "namespaces": FULL,
-    "bubblewrap": f"{FULL} On a machine without landlock: {WITHOUT_LANDLOCK}",
-}
+OPEN_AT = {"limits": Isolation().leaves_open, "landlock": FULL, "namespaces": FULL, "bubblewrap": FULL}
 """What each level of isolation does not stop."""
 
 
@@ -424,7 +498,7 @@ def picture(figure: Figure, alt: str) -> str:
 
 
 def new_figure(height: float) -> Figure:
-    """Return an empty figure, 11 inches wide: pages show it at two thirds of that, so it is sharp on fine screens."""
+    """Return an empty figure, 8 inches wide, so that its letters can still be read where a phone shows it small."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
@@ -432,7 +506,7 @@ def new_figure(height: float) -> Figure:
 
     with rc_context():
         use_style()
-        return Figure(figsize=(11, height), layout="constrained", facecolor="white")
+        return Figure(figsize=(8, height), layout="constrained", facecolor="white")
 
 
 def distribution(graded: Sequence[Record], by_hand: Marks | None) -> tuple[Figure, str]:
@@ -446,8 +520,8 @@ def distribution(graded: Sequence[Record], by_hand: Marks | None) -> tuple[Figur
     axis.bar(places, [counts[p] for p in places], color="#0072B2", width=0.85)
     median = statistics.median(points)
     axis.axvline(median, color="#D55E00", linewidth=2, linestyle="--")
-    axis.annotate(f" median {number(median)}", (median, 1), xycoords=("data", "axes fraction"), va="top", fontsize=14,
-                  color="#B34E00")  # fmt: skip
+    axis.annotate(f"median {number(median)}", (median, 1.02), xycoords=("data", "axes fraction"), ha="center",
+                  va="bottom", fontsize=13, color="#B34E00")  # fmt: skip
     tidy(axis)
     axis.set_xlabel("points", fontsize=14)
     axis.set_ylabel("students", fontsize=14)
@@ -469,7 +543,7 @@ def by_outcome(graded: Sequence[Record]) -> tuple[Figure, str]:
         shares = [100 * counts[name][outcome] / len(graded) for name in names]
         axis.barh(names, shares, left=left, color=fills[outcome], label=outcome, edgecolor="white", linewidth=1)
         for place, (share, start) in enumerate(zip(shares, left)):
-            if share >= 6:
+            if share >= 2:
                 ink = "black" if outcome == "missing" else "white"
                 axis.text(start + share / 2, place, f"{share:.0f}", ha="center", va="center", color=ink, fontsize=13)
         left = [start + share for start, share in zip(left, shares)]
@@ -485,9 +559,10 @@ def by_outcome(graded: Sequence[Record]) -> tuple[Figure, str]:
 def by_misconception(held: Sequence[tuple[str, int]], most_bars: int = 15) -> tuple[Figure, str]:
     """Draw the misconceptions by how many hold them. Returns the figure and its words."""
     shown = held[:most_bars]
-    figure = new_figure(0.9 + 0.42 * len(shown))
+    figure = new_figure(0.9 + 0.62 * len(shown))
     axis = figure.subplots()
-    bars = axis.barh([name for name, _ in shown], [count for _, count in shown], color="#D55E00")
+    names = [name.replace(": ", ":\n") for name, _ in shown]
+    bars = axis.barh(names, [count for _, count in shown], color="#D55E00")
     axis.bar_label(bars, padding=4, fontsize=13)
     axis.invert_yaxis()
     tidy(axis)
