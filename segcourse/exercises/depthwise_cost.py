@@ -36,6 +36,17 @@ def conv_macs(
 
 
 def _layer(draw: Draw) -> Case:
+    """One layer in eight has more than 2 ** 31 multiply-adds."""
+    if draw.integer(0, 7) == 7:
+        return {
+            "height": draw.integer(61, 80),
+            "width": draw.integer(81, 99),
+            "in_channels": draw.integer(230, 280),
+            "out_channels": draw.integer(230, 280),
+            "kernel": draw.choice((3, 4, 5)),
+            "stride": 1,
+            "padding": draw.integer(1, 4),
+        }
     kernel, in_channels = draw.choice((2, 3, 4, 5, 1)), draw.integer(2, 6)
     height = draw.integer(kernel, 24)
     return {
@@ -1453,8 +1464,11 @@ def _chain_and_budget(draw: Draw) -> Case:
         half = draw.integer(0, 2) > 0  # same at any width: a search that forgets that part would not end
         maps.append((max(1, maps[-1][0] >> half), max(1, maps[-1][1] >> half)))
     kernel = draw.choice((3, 2, 5))
-    width = draw.integer(0, 7)  # two in eight cases: not even one channel, and a hundred or more
-    channels = draw.integer(2, 21) if 0 < width < 7 else draw.integer(100, 200) if width else 0
+    width = draw.integer(0, 7)  # three in eight cases: not even one channel, a hundred or more, thousands
+    low, high = {0: (0, 0), 6: (1800, 3500), 7: (100, 200)}.get(width, (2, 21))
+    channels = draw.integer(low, high)
+    if width == 6:  # so that a search by ones which forgets a part of the cost comes to an end too
+        maps, kernel = [maps[0], (1, 2)], draw.choice((5, 7))
     here, next_ = (_chain_sum(maps, kernel, separable, c) for c in (channels, channels + 1))
     part = draw.integer(0, 3)  # on the edge: exactly enough, one too few, and between
     budget = max(0, (here, here - 1, here + (next_ - here) // 2, next_ - 1)[part])

@@ -448,8 +448,8 @@ def one_hot(mask: Tensor, classes: int) -> Tensor:
 
 
 def _unified(case: Case, planes: Any) -> Any:
-    """Whether the ones are True, 1 or 1.0 is a matter of taste."""
-    return planes.double() if isinstance(planes, Tensor) else planes
+    """Whether the ones are True, 1 or 1.0 is a matter of taste. A complex number would lose a part of itself."""
+    return planes.double() if isinstance(planes, Tensor) and not planes.is_complex() else planes
 
 
 def _planes_by_pixel(mask: Tensor, classes: int) -> Tensor:
