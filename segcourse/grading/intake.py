@@ -14,6 +14,19 @@ wrote, decides alone; what one student's files are called changes nothing for th
 
 A zip is read as a folder; one folder around everything is taken off. A zip inside, such as one a student zipped, is
 opened if there is no notebook beside it; a zip inside of that is not.
+
+A folder may hold several zips, and other hand-ins beside them. Of the zips that lie in it by themselves, those of a
+class are opened, and each is read by its own layout; every other is one student's. A class's are
+
+- those in which Moodle, Canvas or nbgrader (`submitted/STUDENT/LESSON/…`) named the files;
+- those with several students' folders, or with more than `MAX_NOTEBOOKS` of folders and notebooks, if all these zips
+  together hold more students than there are other zips of students: the notes of who is in them say so;
+- one that is all there is, if it holds more than one folder with a notebook, or notebook. The course's own lessons'
+  names count for none of this.
+
+A zip that an LMS named, or that lies in a student's folder or in another zip, is a student's, whatever is in it. Who is
+in several of these places, with the same name and number, is graded by the newest notebook or zip there, by its date in
+the zip or its modification time; of equals by that in the zip later by name. A note says so.
 """
 
 from __future__ import annotations
@@ -26,6 +39,7 @@ import math
 import os
 import re
 import stat
+import time
 import unicodedata
 import zipfile
 from collections import Counter, defaultdict
@@ -50,6 +64,17 @@ MAX_DEPTH = 50
 """How many folders deep a file in a zip may lie."""
 ENTRY_BYTES = 300
 """How many bytes of a zip's directory a file has at most, on average."""
+ATTACHMENT_DIGITS = 3
+"""How many digits Canvas's number of a file has at least; fewer may be a student's `lesson_1_2.ipynb`."""
+HEADERS_BYTES = 2**20
+"""How much of a damaged zip is searched for names of files."""
+
+STUDENT_ADVICE = ("Zip the notebook again.", "Hand in the notebook by itself.")
+TEACHER_ADVICE = (
+    "Perhaps only a part of it was downloaded. Download it again from the learning system.",
+    "Give the submissions in several zips, or in a folder.",
+)
+"""What to do about a zip that is damaged, or that holds too much."""
 
 IGNORED = {"__MACOSX", ".ipynb_checkpoints", "__pycache__", "Thumbs.db", "desktop.ini", "timestamp.txt"}
 NBGRADER = {"submitted", "source", "release", "autograded", "feedback"}
@@ -61,6 +86,8 @@ CANVAS = re.compile(
     re.S,
 )
 ATTEMPT = re.compile(r"(.*?)-(\d{1,4})(\.[^.]+)", re.S)
+LMS_ZIP = re.compile(r"submissions?\b.*|.*(?:moodle|canvas).*|[^-]+-.+-\d+(?: ?\(\d+\))?\.zip", re.I | re.S)
+"""What an LMS, or a teacher, calls the zip of a class: `submissions.zip`, `COURSE-Assignment-4711.zip`."""
 DEVICES = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\.|$)", re.I)
 
 
@@ -102,6 +129,8 @@ class Entry:
     """Why it is not read."""
     index: int = 0
     """Its place in its zip's directory."""
+    when: tuple[int, ...] = ()
+    """Year, month, day, hour, minute and even second, local, of its date; empty if it has none."""
 
     @property
     def name(self) -> str:
@@ -160,18 +189,21 @@ def collect(
     if not folder.exists():
         raise ValueError(f"There is no {folder}. Give the folder, or the zip, with the submissions.")
     if folder.is_dir():
-        entries = without_wrapper(list(entries_of_folder(folder)), only_lms=True)
-        useful = [entry for entry in entries if len(entry.parts) > 1 or entry.is_notebook or entry.is_zip]
-        if len(useful) == 1 and useful[0].is_zip and len(useful[0].parts) == 1 and not useful[0].problem:
-            folder = folder / useful[0].name  # an LMS's zip that lies alone in a folder, or beside a list of grades
-    if folder.is_file():
-        if folder.suffix.lower() == ".zip":
-            entries = without_wrapper(entries_of_file(folder))
-        else:
-            entries = [Entry((folder.name,), lambda: read_file(folder))]
-    if not entries:
+        sources, guessed = sources_in(folder)
+    elif folder.suffix.lower() == ".zip":
+        sources, guessed = {"": without_wrapper(entries_of_file(folder))}, {}
+    else:
+        sources, guessed = {"": [Entry((folder.name,), lambda: read_file(folder))]}, {}
+    if not any(sources.values()):
         raise ValueError(f"There is nothing in {folder}. Give the folder, or the zip, with the submissions.")
-    students = by_student(entries, lesson)
+    claims = {source: by_student(entries, lesson) for source, entries in sources.items()}
+    for source, count in guessed.items():
+        for found in claims[source].values():
+            found.notes.append(
+                f"From {shown(source)}, which was read as a class's, as it seems to hold {count} students' work. If it "
+                "is one student's, put it in a folder with the student's name."
+            )
+    students = newest_claims(claims, lesson)
     if not students:
         raise ValueError(f"There is no notebook in {folder}. Give the folder, or the zip, with the submissions.")
     students = without_shared_numbers(students)
@@ -188,6 +220,86 @@ def collect(
 
 
 # --- what lies there -----------------------------------------------------------------------------------------
+
+
+def sources_in(folder: Path) -> tuple[dict[str, list[Entry]], dict[str, int]]:
+    """Return what lies in a folder, and in each zip of a class that lies in it.
+
+    Returns:
+        The entries by the zip's name, those of the folder itself by the empty name. And of the zips that no LMS named
+        but that seem to be a class's, how many students' work each holds.
+
+    Raises:
+        ValueError: if the folder, or a zip that is all there is, cannot be read.
+    """
+    own = list(entries_of_folder(folder))
+    useful = [entry for entry in own if len(entry.parts) > 1 or entry.is_notebook or entry.is_zip]
+    canvas = is_canvas(own, ATTACHMENT_DIGITS)
+    opened: dict[str, list[Entry]] = {}
+    guessed: dict[str, int] = {}
+    students = 0
+    for zipped in [entry for entry in own if len(entry.parts) == 1 and entry.is_zip and not entry.problem]:
+        if MOODLE.fullmatch(zipped.name) or (canvas and CANVAS.fullmatch(zipped.name)):
+            continue
+        alone = len(useful) == 1  # or beside a list of grades
+        try:
+            inside = entries_of_file(folder / zipped.name)
+        except UnreadableError as error:
+            if alone:
+                raise
+            students += 1
+            if seems_an_lms(folder / zipped.name):  # a student may have imitated it, so it does not stop the others
+                own[own.index(zipped)] = dataclasses.replace(zipped, problem=str(error))
+            continue
+        read = without_wrapper(inside)
+        holders = {entry.parts[0].removesuffix(".ipynb") for entry in read if entry.is_notebook or entry.is_zip}
+        loose = any(len(entry.parts) == 1 and (entry.is_notebook or entry.is_zip) for entry in read)
+        count = len(holders - set(LESSONS))
+        if named_by_lms(inside) or named_by_lms(read) or (alone and (count > 1 or not holders)):
+            opened[zipped.name] = read
+        elif count > (MAX_NOTEBOOKS if loose else 1):
+            opened[zipped.name], guessed[zipped.name] = read, count
+        else:
+            students += 1
+    if sum(guessed.values()) <= students:
+        opened = {name: entries for name, entries in opened.items() if name not in guessed}
+        guessed = {}
+    rest = [entry for entry in own if len(entry.parts) > 1 or entry.name not in opened]
+    return {"": without_wrapper(rest, only_lms=True) if rest == own else rest, **opened}, guessed
+
+
+def named_by_lms(entries: list[Entry]) -> bool:
+    """Tell whether Moodle, Canvas or nbgrader named what is in a zip."""
+    nbgrader = any(
+        "submitted" in entry.parts[:2] and entry.parts[-2] in LESSONS for entry in entries if entry.parts[2:]
+    )
+    return (
+        nbgrader or any(MOODLE.fullmatch(entry.parts[0]) for entry in entries) or is_canvas(entries, ATTACHMENT_DIGITS)
+    )
+
+
+def seems_an_lms(path: Path) -> bool:
+    """Tell whether a damaged zip is an LMS's, by its name or by the names of the files at its beginning."""
+    if LMS_ZIP.fullmatch(path.name):
+        return True
+    try:
+        with path.open("rb") as file:
+            data = file.read(HEADERS_BYTES)
+    except OSError:
+        return False
+    heads = [found.start() for found in re.finditer(rb"PK\x03\x04", data)]
+    names = [data[at + 30 : at + 30 + int.from_bytes(data[at + 26 : at + 28], "little")] for at in heads]
+    entries = [Entry(tuple(name.decode("utf-8", "replace").split("/")), nothing) for name in names]
+    return named_by_lms(entries) or any(MOODLE.fullmatch(part) for entry in entries for part in entry.parts[:2])
+
+
+def modified(item: os.DirEntry[str]) -> tuple[int, ...]:
+    """Return a file's modification time as a zip would hold it; empty if there is none."""
+    try:
+        when = time.localtime(item.stat(follow_symlinks=False).st_mtime)
+    except (OSError, OverflowError, ValueError):
+        return ()
+    return (*when[:5], when[5] // 2 * 2)
 
 
 def entries_of_folder(folder: Path) -> Iterator[Entry]:
@@ -224,24 +336,34 @@ def entries_of_folder(folder: Path) -> Iterator[Entry]:
             elif not item.is_file(follow_symlinks=False):
                 yield Entry(here, nothing, f"{shown(item.name)} is no ordinary file.")
             else:
-                yield Entry(here, functools.partial(read_file, Path(item.path)))
+                yield Entry(here, functools.partial(read_file, Path(item.path)), when=modified(item))
 
 
 def entries_of_file(path: Path) -> list[Entry]:
-    """Return the entries of an LMS's zip."""
+    """Return the entries of an LMS's zip.
+
+    Raises:
+        UnreadableError: if it is no zip, or holds too many files; it says what a teacher does about it.
+    """
     try:
-        return entries_of_zip(lambda: path.open("rb"), MAX_ENTRIES)
+        return entries_of_zip(lambda: path.open("rb"), MAX_ENTRIES, advice=TEACHER_ADVICE)
     except UnreadableError as error:
-        raise ValueError(f"{path} cannot be read: {error}") from None
+        raise UnreadableError(f"{shown(path.name)} cannot be read: {error}") from None
 
 
-def entries_of_zip(opener: Callable[[], io.BufferedIOBase], most: int, total: float = math.inf) -> list[Entry]:
+def entries_of_zip(
+    opener: Callable[[], io.BufferedIOBase],
+    most: int,
+    total: float = math.inf,
+    advice: tuple[str, str] = STUDENT_ADVICE,
+) -> list[Entry]:
     """Return a zip's files as entries; nothing of them is read.
 
     Args:
         opener: opens the zip.
         most: how many files it may hold.
         total: how many bytes it may say that it unpacks to.
+        advice: what to do if it is damaged, and if it holds too much.
 
     Raises:
         UnreadableError: if it is no zip, or more than the limits allow.
@@ -252,16 +374,14 @@ def entries_of_zip(opener: Callable[[], io.BufferedIOBase], most: int, total: fl
         if len(infos) > most:
             raise TooLongError
     except TooLongError:
-        raise UnreadableError(
-            f"The zip holds more than {most:,} files, or very long names. Hand in the notebook by itself."
-        ) from None
+        raise UnreadableError(f"The zip holds more than {most:,} files, or very long names. {advice[1]}") from None
     except UnreadableError:
         raise
     except Exception as error:  # what zipfile raises for a damaged file is not a closed list
-        raise UnreadableError(f"The zip is damaged ({type(error).__name__}). Zip the notebook again.") from None
+        raise UnreadableError(f"The zip is damaged ({type(error).__name__}). {advice[0]}") from None
     unpacked = sum(info.file_size for info in infos)
     if unpacked > total:
-        raise UnreadableError(f"The zip would unpack to {unpacked / 2**20:,.0f} MB. Hand in the notebook by itself.")
+        raise UnreadableError(f"The zip would unpack to {unpacked / 2**20:,.0f} MB. {advice[1]}")
     entries = []
     for index, info in enumerate(infos):
         # Nothing is written to a disk, so a backslash, as Windows writes it, is but another slash.
@@ -271,7 +391,7 @@ def entries_of_zip(opener: Callable[[], io.BufferedIOBase], most: int, total: fl
         if problem:
             parts = tuple(part for part in parts if part not in ("", ".", ".."))[:MAX_DEPTH]
         if parts and (not parts[-1] or wanted(parts)):
-            entries.append(Entry(parts, functools.partial(read_in_zip, opener, index), problem, index))
+            entries.append(Entry(parts, functools.partial(read_in_zip, opener, index), problem, index, info.date_time))
     full = {parts[:end] for parts in (e.parts for e in entries if e.name) for end in range(1, len(parts))}
     return [entry for entry in entries if entry.name or entry.parts[:-1] not in full]
 
@@ -337,6 +457,8 @@ def without_wrapper(entries: list[Entry], only_lms: bool = False) -> list[Entry]
         return entries
     inner = [dataclasses.replace(entry, parts=entry.parts[1:]) for entry in entries if len(entry.parts) > 1]
     several = {entry.parts[0] for entry in inner if len(entry.parts) > 1 or entry.is_notebook or entry.is_zip}
+    if not only_lms and several and all(map(MOODLE.fullmatch, several)):
+        return inner
     if only_lms and not any(all(map(lms.fullmatch, several)) for lms in (MOODLE, CANVAS)):
         return entries
     return inner if several == {"submitted"} or (len(several) > 1 and not several <= set(LESSONS)) else entries
@@ -385,17 +507,15 @@ def by_student(entries: list[Entry], lesson: str) -> dict[Owner, Found]:
     if tops <= NBGRADER and any(len(entry.parts) > 2 for entry in handed_in):  # no student has a folder beside it
         loose = [entry for entry in entries if len(entry.parts) == 1]
         entries = [*loose, *(dataclasses.replace(entry, parts=entry.parts[1:]) for entry in handed_in)]
-    flat = [entry.name for entry in entries if len(entry.parts) == 1 and (entry.is_notebook or entry.is_zip)]
-    canvas, moodle = (sum(bool(lms.fullmatch(name)) for name in flat) for lms in (CANVAS, MOODLE))
-    is_canvas = canvas > moodle and 2 * canvas > len(flat)
+    by_canvas = is_canvas(entries)
     for entry in entries:
         top, rest = entry.parts[0], entry.parts[1:]
         late = False
-        if is_canvas and not rest and (named := CANVAS.fullmatch(top)):
+        if by_canvas and not rest and (named := CANVAS.fullmatch(top)):
             owner, rest = Owner(named["name"] or named["anon"], named["id"] or ""), (named["file"].split("_", 1)[-1],)
             late = bool(named["late"] or named["late_anon"])
             students[owner].attempts = True
-        elif not is_canvas and (named := MOODLE.fullmatch(top)):
+        elif not by_canvas and (named := MOODLE.fullmatch(top)):
             owner, rest = Owner(named["name"], named["id"] or ""), rest or (named["file"],)
         elif rest:
             owner = Owner(top)
@@ -406,6 +526,53 @@ def by_student(entries: list[Entry], lesson: str) -> dict[Owner, Found]:
         students[owner].late |= late
         students[owner].entries.append(dataclasses.replace(entry, parts=rest))
     return students
+
+
+def is_canvas(entries: list[Entry], digits: int = 1) -> bool:
+    """Tell whether most of the notebooks and zips that lie by themselves are named as Canvas does.
+
+    Args:
+        entries: all files of a zip or of a folder.
+        digits: how many digits Canvas's number of a file must have.
+    """
+    flat = [entry.name for entry in entries if len(entry.parts) == 1 and (entry.is_notebook or entry.is_zip)]
+    named = [found for found in map(CANVAS.fullmatch, flat) if found]
+    canvas = sum(len(found["file"].partition("_")[0]) >= digits for found in named)
+    return canvas > sum(bool(MOODLE.fullmatch(name)) for name in flat) and 2 * canvas > len(flat)
+
+
+def newest_claims(claims: Mapping[str, Mapping[Owner, Found]], lesson: str) -> dict[Owner, Found]:
+    """Of what lies in several places for one student, take the newest, and note it.
+
+    Args:
+        claims: for each place, a zip's name or the empty name of the folder, what lies there for whom.
+        lesson: the lesson; files for others do not count.
+    """
+    places: dict[Owner, list[str]] = defaultdict(list)
+    for place, students in claims.items():
+        for owner in students:
+            places[owner].append(place)
+    kept: dict[Owner, Found] = {}
+    for owner, where in places.items():
+        dates = {place: newest_date(claims[place][owner], lesson) for place in where}
+        newest = max(where, key=lambda place: (dates[place], natural(place[:-4])))  # without .zip
+        kept[owner] = claims[newest][owner]
+        if len(where) > 1:
+            names = {place: shown(place) or "the folder itself" for place in where}
+            when = dates[newest][1]
+            date = " of {}-{:02}-{:02} {:02}:{:02}".format(*when) if when else ""
+            kept[owner].notes.append(
+                f"Handed in more than once, in {' and '.join(names[place] for place in sorted(where))}: the newest "
+                f"counts, {names[newest]}'s{date}. The others were not looked at."
+            )
+    return kept
+
+
+def newest_date(found: Found, lesson: str) -> tuple[bool, tuple[int, ...]]:
+    """Return whether there is a notebook or a zip for the lesson, and the date of the newest such file."""
+    entries = [entry for entry in found.entries if entry.parts[0] not in LESSONS or entry.parts[0] == lesson]
+    work = [entry for entry in entries if entry.is_notebook or entry.is_zip]
+    return bool(work), max((entry.when for entry in work or entries), default=())
 
 
 def without_shared_numbers(students: Mapping[Owner, Found]) -> dict[Owner, Found]:
@@ -503,7 +670,7 @@ def submission_of(student: str, owner: Owner, found: Found, lesson: str, answers
         why = why or "No file was handed in" + (
             f" for this lesson, only for {', '.join(sorted(other))}." if other else "."
         )
-        problem = f"{why} Hand in the .ipynb file."
+        problem = why if why.endswith(TEACHER_ADVICE) else f"{why} Hand in the .ipynb file."
         return dataclasses.replace(base, problem=problem, notes=tuple(notes))
     chosen = best(notebooks, lesson, answers, notes)
     name = chosen.name.encode("utf-8", "replace").decode()

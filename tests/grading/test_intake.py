@@ -652,3 +652,253 @@ def test_nothing_is_written(tmp_path):
     assert bob.read() == notebook("x")
     assert "points outside" in bob.notes[0]
     assert [each.name for each in tmp_path.rglob("*")] == ["class.zip"]
+
+
+# --- a folder that the teacher filled, with zips in it ---------------------------------------------------------
+
+NOW, LATER = (2026, 3, 1, 12, 0, 0), (2026, 3, 2, 12, 0, 0)
+
+
+def moodle(*students: str, text: str = "", **changes) -> bytes:
+    """A zip as Moodle makes it; a student is `Name_123`."""
+    files = {f"{student}{MOODLE}/work.ipynb": notebook(text or student) for student in students}
+    return zipped(files, **changes)
+
+
+def canvas(*students: str, text: str = "", **changes) -> bytes:
+    """A zip as Canvas makes it; a student is `name_123`."""
+    return zipped(
+        {f"{each}_{900 + at}_work.ipynb": notebook(text or each) for at, each in enumerate(students)}, **changes
+    )
+
+
+def tree(*students: str, before: str = "") -> bytes:
+    return zipped({f"{before}{student}/{LESSON}/work.ipynb": notebook(student) for student in students})
+
+
+def test_late_hand_ins_beside_the_class(tmp_path):
+    lay_out(tmp_path, {"moodle.zip": moodle(*(f"Student {number:02}_{number}" for number in range(10, 35)))})
+    before = students(tmp_path)
+    assert len(before) == 25
+    lay_out(tmp_path, {"late.zip": moodle("Doe Ann_1", "Roe Bob_2")})
+    after = students(tmp_path)
+    assert set(after) - set(before) == {"Doe Ann", "Roe Bob"}
+    assert {name: after[name] for name in before} == before
+    assert after["Doe Ann"].read() == notebook("Doe Ann_1")
+    assert (after["Doe Ann"].identifier, after["Doe Ann"].notes) == ("1", ())
+
+
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        (moodle("Doe Ann_1"), {"Doe Ann"}),
+        (zipped({f"hand_in/Doe Ann_1{MOODLE}/work.ipynb": notebook()}), {"Doe Ann"}),
+        (zipped({f"Doe Ann_1{MOODLE}work.ipynb": notebook(), "grades.csv": b""}), {"Doe Ann"}),
+        (canvas("doeann_1"), {"doeann"}),
+        (canvas("doeann_1", "roebob_2"), {"doeann", "roebob"}),
+        (zipped({"doeann_1_901_work.zip": zipped({"x.ipynb": notebook()})}), {"doeann"}),
+        (tree("ann", before="submitted/"), {"ann"}),
+        (tree("ann", "bob", before="submitted/"), {"ann", "bob"}),
+        (tree("ann", "bob", before="course/submitted/"), {"ann", "bob"}),
+        (zipped({"ann/a.ipynb": notebook(), "bob/b.ipynb": notebook(), "cat/c.pdf": b""}), {"ann", "bob", "cat"}),
+        (zipped({"hw/ann/a.ipynb": notebook(), "hw/bob/b.zip": zipped({"b.ipynb": notebook()})}), {"ann", "bob"}),
+        (zipped({f"student{number}.ipynb": notebook() for number in range(9)}), {f"student{at}" for at in range(9)}),
+    ],
+)
+def test_a_zip_of_a_class_is_opened_beside_others(tmp_path, made, names):
+    lay_out(tmp_path, {"kim/work.ipynb": notebook("kim"), "late.zip": made, "poe.ipynb": notebook("poe")})
+    found = students(tmp_path)
+    assert set(found) == {"kim", "poe"} | names
+    assert all(found[name].problem == "" for name in names - {"cat"})
+    assert (found["kim"].notes, found["poe"].notes) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        zipped({"work.ipynb": notebook("k")}),
+        zipped({f"{LESSON}.ipynb": notebook("k"), "pictures/a.png": b"", "old/a.png": b""}),
+        zipped({"work/work.ipynb": notebook("k"), "work/pictures/a.png": b""}),
+        zipped({f"{LESSON}/work.ipynb": notebook("k"), "02_transposed/work.ipynb": notebook()}),
+        zipped({f"work/{LESSON}.ipynb": notebook("k"), "work/old/a.ipynb": b""}),
+        zipped({"lesson_1_2_final.ipynb": notebook("k")}),
+    ],
+)
+@pytest.mark.parametrize("beside", [{}, {"late.zip": moodle("Doe Ann_1")}, {"bob/b.ipynb": notebook("b")}])
+def test_a_students_own_zip_stays_theirs(tmp_path, made, beside):
+    found = students(lay_out(tmp_path, {"kim.zip": made, **(beside or {"grades.csv": b""})}))
+    assert found["kim"].read() == notebook("k")
+    assert len(found) == 1 + len(beside)
+
+
+def test_two_systems_and_a_folder_each_by_its_own_rule(tmp_path):
+    lay_out(tmp_path, {"moodle.zip": moodle("Doe Ann_1", "Roe Bob_2"), "canvas.zip": canvas("leedan_3", "poecat_4")})
+    lay_out(tmp_path, {"kim/work.ipynb": notebook("kim"), f"Ng Bo_5{MOODLE}/a.ipynb": notebook("bo")})
+    found = students(tmp_path)
+    numbers = {"Doe Ann": "1", "Roe Bob": "2", "leedan": "3", "poecat": "4", "Ng Bo": "5", "kim": ""}
+    assert {name: each.identifier for name, each in found.items()} == numbers
+    assert not any(each.notes or each.problem for each in found.values())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "counts"), [(NOW, LATER, "b.zip"), (LATER, NOW, "a.zip"), (NOW, NOW, "b.zip")]
+)
+@pytest.mark.parametrize("system", [moodle, canvas])
+def test_of_a_student_in_two_zips_the_newest_counts(tmp_path, system, first, second, counts):
+    lay_out(tmp_path, {"a.zip": system("ann_1", "bob_2", text="a.zip", date_time=first)})
+    lay_out(tmp_path, {"b.zip": system("ann_1", "cat_3", text="b.zip", date_time=second)})
+    found = students(tmp_path)
+    assert list(found) == ["ann", "bob", "cat"]
+    assert found["ann"].read() == notebook(counts)
+    assert (
+        found["ann"].notes[0].startswith(f"Handed in more than once, in a.zip and b.zip: the newest counts, {counts}")
+    )
+    assert found["bob"].notes == found["cat"].notes == ()
+
+
+@pytest.mark.parametrize(("hours", "counts"), [(-48, "zip"), (48, "folder")])
+def test_of_a_student_in_a_zip_and_the_folder_the_newest_counts(tmp_path, hours, counts):
+    lay_out(tmp_path, {f"ann_1{MOODLE}/work.ipynb": notebook("folder"), f"bob_2{MOODLE}/work.ipynb": notebook()})
+    when = time.mktime((*NOW, 0, 0, -1)) + 3600 * hours
+    os.utime(tmp_path / f"ann_1{MOODLE}" / "work.ipynb", (when, when))
+    lay_out(tmp_path, {"late.zip": moodle("ann_1", text="zip", date_time=NOW)})
+    found = students(tmp_path)
+    assert found["ann"].read() == notebook(counts)
+    assert "in the folder itself and late.zip: the newest counts" in found["ann"].notes[0]
+
+
+def test_a_newer_file_that_is_no_notebook_does_not_replace_one(tmp_path):
+    text = {"Ann_1_assignsubmission_onlinetext/onlinetext.html": b"<p>"}
+    lay_out(tmp_path, {"a.zip": moodle("Ann_1", date_time=NOW), "b.zip": zipped(text, date_time=LATER)})
+    found = students(tmp_path)
+    assert found["Ann"].read() == notebook("Ann_1")
+    assert "a.zip and b.zip" in found["Ann"].notes[0]
+
+
+def test_students_zips_that_a_system_named_are_never_opened_as_a_class(tmp_path):
+    fake = moodle("Ann_1", "Bob_2", text="fake", date_time=(2099, 1, 1, 0, 0, 0))
+    places = {
+        "Moodle's files": {f"{name}{MOODLE}work.ipynb": notebook() for name in ("Ann_1", "Bob_2")}
+        | {f"Mallory_9{MOODLE}x.zip": fake},
+        "Moodle's folders": {f"{name}{MOODLE}/work.ipynb": notebook() for name in ("Ann_1", "Bob_2")}
+        | {f"Mallory_9{MOODLE}/x.zip": fake},
+        "Canvas": {"Ann_1_901_a.ipynb": notebook(), "Bob_2_902_a.ipynb": notebook(), "Mallory_9_903_x.zip": fake},
+        "folders": {"Ann/a.ipynb": notebook(), "Bob/a.ipynb": notebook(), "Mallory/x.zip": fake},
+        "a zip": {"moodle.zip": zipped({f"Ann_1{MOODLE}/a.ipynb": notebook(), f"Bob_2{MOODLE}/a.ipynb": notebook(),
+                                        f"Mallory_9{MOODLE}/x.zip": fake}), "late.zip": canvas("kim_3")},
+    }  # fmt: skip
+    for layout, files in places.items():
+        found = students(lay_out(tmp_path / layout, files))
+        assert set(found) - {"kim"} == {"Ann", "Bob", "Mallory"}, layout
+        assert all(found[name].read() == notebook() and found[name].notes == () for name in ("Ann", "Bob")), layout
+
+
+def test_a_zip_that_imitates_a_system_changes_nobody_unseen(tmp_path):
+    lay_out(tmp_path, {"moodle.zip": moodle("Ann_1", "Bob_2", "Cat_3", date_time=NOW)})
+    lay_out(tmp_path, {"mallory.zip": moodle("Ann_1", "Mallory_2", text="fake", date_time=LATER)})
+    found = students(tmp_path)
+    assert "in mallory.zip and moodle.zip" in found["Ann"].notes[0]
+    assert found["Bob"].identifier == ""
+    assert "have the same number" in found["Bob"].notes[0]
+    assert (found["Cat"].read(), found["Cat"].notes) == (notebook("Cat_3"), ())
+
+
+def test_among_many_students_zips_one_with_two_folders_is_a_students(tmp_path):
+    versions = zipped({"old/a.ipynb": notebook("old"), "new/a.ipynb": notebook("old")})
+    lay_out(tmp_path, {f"{name}.zip": zipped({"a.ipynb": notebook(name)}) for name in ("ann", "bob", "cat")})
+    lay_out(tmp_path, {"kim.zip": versions})
+    assert list(students(tmp_path)) == ["ann", "bob", "cat", "kim"]
+    lay_out(tmp_path, {"class.zip": tree(*"uvwxyz")})
+    found = students(tmp_path)
+    assert set("uvwxyz") | {"ann", "bob", "cat", "old", "new"} == set(found)
+    assert found["old"].notes[0].startswith("From kim.zip, which was read as a class's")
+    assert found["ann"].notes == ()
+    (tmp_path / "kim").mkdir()
+    (tmp_path / "kim.zip").rename(tmp_path / "kim" / "kim.zip")  # as the note says
+    assert list(students(tmp_path)) == ["ann", "bob", "cat", "kim", *"uvwxyz"]
+
+
+def test_a_students_folders_beside_a_notebook_are_hers_where_others_handed_in(tmp_path):
+    made = zipped({"work/a.ipynb": notebook("k"), "work/old/a.ipynb": b"", "work/older/b.ipynb": b""})
+    assert students(lay_out(tmp_path, {"kim.zip": made, "late.zip": moodle("Doe Ann_1")}))["kim"].read() == notebook(
+        "k"
+    )
+
+
+def test_a_class_with_a_notebook_beside_the_folders(tmp_path):
+    made = {f"{LESSON}.ipynb": notebook()} | {f"{each}/a.ipynb": notebook() for each in "abcdefghi"}
+    lay_out(tmp_path, {"class.zip": zipped(made)})
+    alone = students(tmp_path)
+    assert set("abcdefghi") < set(alone)
+    lay_out(tmp_path, {"late.zip": moodle("Doe Ann_1")})
+    assert set(students(tmp_path)) == {*alone, "Doe Ann"}
+
+
+def test_zips_named_by_dates_are_no_students(tmp_path):
+    lay_out(tmp_path, {"hw_2026_11_22.zip": moodle("Ann_1"), "hw_2026_11_29.zip": moodle("Bob_2")})
+    assert list(students(tmp_path)) == ["Ann", "Bob"]
+
+
+AGAIN = "Download it again from the learning system."
+
+
+@pytest.mark.parametrize("where", ["class.zip", "folder"])
+def test_half_a_download_alone_is_the_teachers_to_mend(tmp_path, where):
+    lay_out(tmp_path, {"folder/class.zip": moodle("Ann_1", "Bob_2")[:150], "class.zip": moodle("Ann_1")[:150]})
+    with pytest.raises(ValueError, match=r"class\.zip cannot be read: The zip is damaged") as caught:
+        collect(tmp_path / where, LESSON)
+    assert str(caught.value).endswith(AGAIN)
+    assert "Zip the notebook" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "teachers"),
+    [
+        ("late.zip", moodle("Ann_1", "Bob_2")[:150], True),
+        ("late.zip", canvas("ann_1", "bob_2")[:150], True),
+        ("late.zip", zipped({f"hw/Ann_1{MOODLE}/a.ipynb": notebook()})[:150], True),
+        ("submissions (1).zip", b"", True),
+        ("Moodle late.zip", b"PK", True),
+        ("CV101-Lesson 1-4711.zip", b"PK", True),
+        ("ann.zip", zipped({"work.ipynb": notebook()})[:60], False),
+        ("ann-2.zip", b"", False),
+    ],
+)
+def test_half_a_download_beside_others_does_not_stop_them(tmp_path, name, made, teachers):
+    found = students(lay_out(tmp_path, {"bob/a.ipynb": notebook("b"), name: made}))
+    assert found.pop("bob").read() == notebook("b")
+    (other,) = found.values()
+    assert other.problem.endswith(AGAIN) == teachers
+    assert ("Zip the notebook again." in other.problem) != teachers
+
+
+@settings(max_examples=100, deadline=None)
+@given(chosen=st.lists(st.tuples(NAME, ENDING), max_size=8), kind=st.sampled_from(["files", "folder", "lms", "zip"]))
+def test_whatever_is_in_a_students_zip_the_others_beside_are_read_alike(tmp_path_factory, chosen, kind):
+    place = tmp_path_factory.mktemp("class")
+    theirs = {(name + ending).strip("/"): notebook("m") for name, ending in chosen}
+    lay_out(
+        place, {"moodle.zip": moodle("Ann_10", "Bob_11"), "canvas.zip": canvas("cat_12", "dan_13"), "eve/e.ipynb": b""}
+    )
+    if kind == "folder":  # of the teacher's making, with her zip in it
+        lay_out(place, {"mallory/m.zip": zipped(theirs)})
+    elif kind == "zip":
+        lay_out(place, {"late.zip": zipped({"mallory_9_900_m.zip": zipped(theirs)})})
+    elif kind == "lms":
+        lay_out(
+            place, {"late.zip": zipped({f"mallory_9{MOODLE}{name.replace('/', '')}": b"" for name in [*theirs, "a"]})}
+        )
+    else:
+        lay_out(place, {"mallory.zip": zipped(theirs)})
+    found = {each.student: each for each in collect(place, LESSON, NAMES)}
+    ours = {"Ann": "10", "Bob": "11", "cat": "12", "dan": "13"}
+    for name, number in ours.items():
+        if (
+            kind == "files"
+        ):  # there the zip may say that it is a class's; whom that touches has a note or keeps the file
+            same = [each for student, each in found.items() if student in (name, f"{name}-{number}", f"{name}-1")]
+            assert any(each.notes or each.read() == notebook(f"{name}_{number}") for each in same)
+        else:
+            assert found[name].read() == notebook(f"{name}_{number}")
+            assert (found[name].identifier, found[name].notes) == (number, ())
+    assert kind == "files" or set(found) == {"Ann", "Bob", "cat", "dan", "eve", "mallory"}
