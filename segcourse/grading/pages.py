@@ -99,7 +99,12 @@ table.list { border-collapse: collapse; width: 100%; overflow-wrap: normal; }
   .list { font-size: .86em; }
   .list th, .list td { padding-right: .5em; }
   .list th.n { white-space: normal; }
-  .list code { overflow-wrap: anywhere; }
+  .list td:first-child { overflow-wrap: anywhere; min-width: 6.5em; }
+  .texts tr { display: flex; flex-wrap: wrap; border-bottom: 1px solid var(--line); }
+  .list.texts th, .list.texts td { border: 0; flex: 0 0 6em; }
+  .list.texts :first-child { flex: 1 0 6em; }
+  .list.texts :last-child { flex: 1 0 100%; overflow-wrap: anywhere; }
+  .list.texts :last-child:empty { display: none; }
 }
 @media print { body { max-width: none; padding: 0; font-size: 11pt; }
   section, tr, img { break-inside: avoid; } h2, h3 { break-after: avoid; }
@@ -283,7 +288,8 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) ->
         return "<tr>" + "".join(f"<{tag}{kind}>{c}</{tag}>" for c, kind in zip(cells, kinds)) + "</tr>"
 
     body = "".join(line(row, "td") for row in rows)
-    return f'<div class="wide"><table class="list">{line(list(map(esc, head)), "th")}{body}</table></div>'
+    kind = "list texts" if texts == len(head) else "list"
+    return f'<div class="wide"><table class="{kind}">{line(list(map(esc, head)), "th")}{body}</table></div>'
 
 
 def outcomes_of(graded: Sequence[Record]) -> dict[str, Counter[str]]:
@@ -341,12 +347,14 @@ def all_students(records: Sequence[Record], link: Link, by_hand: Marks | None) -
     rows = []
     for record in records:
         graded = record.status == "graded"
-        points = f"{number(total(record, by_hand))} of {number(most(record, by_hand))}" if graded else ""
+        points = number(total(record, by_hand)) if graded else ""
         missing = [f"`{result.name}`" for result in record.results if graded and result.outcome == "missing"]
         notes = [f"Missing: {', '.join(missing)}.", *notes_of(record)] if missing else notes_of(record)
         late = "late" if record.late else ""
         rows.append([link(record.student), points, esc(record.status), late, " ".join(map(in_words, notes))])
-    return table(["student", "points", "status", "late", "notes"], rows, texts=5)
+    of = {number(most(record, by_hand)) for record in records}
+    points_of = f"points of {of.pop()}" if len(of) == 1 else "points"
+    return table(["student", points_of, "status", "late", "notes"], rows, texts=5)
 
 
 def left_by_hand(by_hand: Marks | None) -> str:

@@ -1,6 +1,7 @@
 """Feedback and report, from made-up records: nothing of a stranger's becomes markup, and the numbers are right."""
 
 import base64
+import dataclasses
 import re
 import shutil
 from html.parser import HTMLParser
@@ -13,7 +14,7 @@ from segcourse import exercises
 from segcourse.grading import pages
 from segcourse.grading.answers import shape_in
 from segcourse.grading.grade import sha256
-from segcourse.grading.pages import Same, feedback, report, same_answers, write_pages
+from segcourse.grading.pages import Same, feedback, report, same_answers, same_files, write_pages
 from segcourse.grading.results import counting
 from segcourse.grading.tables import Mark, file_names, plain
 
@@ -258,6 +259,78 @@ def test_size_says_of_how_many_nodes_the_courses_answers_are():
     sizes = [shape_in(e.solution, e.name).count("(") for e in exercises.catalogue()]
     assert min(sizes) < pages.SAME_TEXT_SIZE / 4
     assert max(sizes) > pages.SAME_TEXT_SIZE * 3
+
+
+def with_file(student, file_hash, *outcomes):
+    return record(student, outcomes, file_hash=file_hash)
+
+
+def test_the_same_file_is_told_once_and_the_untouched_release_is_not():
+    class_ = [with_file(s, "one") for s in ("Ada", "Bo")] + [with_file("Cy", "")] + [with_file("Di", "")]
+    class_ += [with_file(s, "release", *["not attempted"] * 6, "missing") for s in ("Eve", "Flo")]
+    assert same_files(class_) == [("Ada", "Bo")]
+    text = read_safely(report(class_, LESSON, {r.student: r.student for r in class_})).text
+    assert "the whole fileAda, Bo" in text
+    twice = [dataclasses.replace(with_text(s, "f", 90), file_hash="one") for s in "ab"]
+    text = read_safely(report(twice, LESSON, {"a": "a", "b": "b"})).text
+    assert "the whole filea, b" in text
+    assert "block_fieldcorrect" not in text
+
+
+def with_texts(student, sizes, like):
+    one = record(student)
+    results = [dataclasses.replace(r, fingerprint=like + r.name, size=n) for r, n in zip(one.results, sizes)]
+    return dataclasses.replace(one, results=(*results, *one.results[len(sizes) :]))
+
+
+def test_short_answers_that_are_the_same_count_together():
+    half = pages.SAME_TOGETHER // 2
+    names = "compound_kernel, compound_stride"
+    pair = [with_texts(s, [half, half], "x") for s in "ab"]
+    assert same_answers([*pair, with_texts("c", [half, half], "y")], LESSON) == [Same(names, "correct", ("a", "b"))]
+    assert same_answers([with_texts(s, [half, half - 1], "x") for s in "ab"], LESSON) == []
+    assert same_answers([with_texts(s, [half, half], "x") for s in "abcde"], LESSON) == [], (
+        "the usual way to write them"
+    )
+
+
+# --- all students
+
+
+def test_report_lists_every_student_with_points_notes_and_a_link(tmp_path):
+    records = [
+        record("Ada", ["missing"], notes=("There is no function called `compound_kernel`.", "In cell `24`.")),
+        record("Bo", late=True),
+        record("Cy", ["missing"] * 7, status="failed", notes=("It broke.",)),
+    ]
+    write_pages(tmp_path, records, LESSON, {"Ada": (Mark("Ada", "essay", 2, 4),)})
+    reader = read_safely((tmp_path / "report.html").read_bytes())
+    text = reader.text.split("All students")[1]
+    assert "Ada14gradedMissing: compound_kernel. In cell 24." in text
+    assert "Bo13gradedlate" in text
+    assert "CyfailedIt broke." in text
+    assert [value for name, value in reader.attributes if name == "href"][-3:] == [
+        f"feedback/{name}.html" for name in ("Ada", "Bo", "Cy")
+    ]
+
+
+def test_notes_are_told_once_and_show_code_as_code():
+    lost = "There is no function called `compound_stride` that can be read; cell 65 holds one."
+    notes = ("There is no function called `compound_kernel`.", lost, "`a<b` was mended.")
+    data = feedback(record(outcomes=["missing", "missing"], notes=notes)).decode()
+    assert "<li><code>a&lt;b</code> was mended.</li>" in data
+    text = read_safely(data.encode()).text
+    assert text.count("no function called compound_kernel") == 1
+    assert text.count(lost.replace("`", "")) == 1
+    assert text.index("About your file") < text.index("was mended") < text.index("no function called compound_kernel")
+    assert "`" not in text
+
+
+def test_report_says_what_the_level_that_was_used_leaves_open():
+    text = read_safely(report([record("a")], LESSON, {"a": "a"})).text
+    assert "errors in the kernel itself" in text
+    assert "landlock" not in text
+    assert "can be read" not in text
 
 
 # --- in a browser
