@@ -271,7 +271,7 @@ def sources_in(folder: Path) -> tuple[dict[str, list[Entry]], dict[str, int]]:
 def named_by_lms(entries: list[Entry]) -> bool:
     """Tell whether Moodle, Canvas or nbgrader named what is in a zip."""
     nbgrader = any(
-        "submitted" in entry.parts[:2] and entry.parts[-2] in LESSONS for entry in entries if entry.parts[2:]
+        entry.parts[-4:-3] == ("submitted",) and entry.parts[-2] in LESSONS for entry in entries if len(entry.parts) < 6
     )
     return (
         nbgrader or any(MOODLE.fullmatch(entry.parts[0]) for entry in entries) or is_canvas(entries, ATTACHMENT_DIGITS)

@@ -722,6 +722,7 @@ def test_a_zip_of_a_class_is_opened_beside_others(tmp_path, made, names):
         zipped({f"{LESSON}/work.ipynb": notebook("k"), "02_transposed/work.ipynb": notebook()}),
         zipped({f"work/{LESSON}.ipynb": notebook("k"), "work/old/a.ipynb": b""}),
         zipped({"lesson_1_2_final.ipynb": notebook("k")}),
+        zipped({f"submitted/{LESSON}/work.ipynb": notebook("k")}),
     ],
 )
 @pytest.mark.parametrize("beside", [{}, {"late.zip": moodle("Doe Ann_1")}, {"bob/b.ipynb": notebook("b")}])
