@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -86,6 +86,7 @@ def run(order: Order) -> int:
     if order.out.resolve().is_relative_to(order.folder.resolve()):
         raise GradingError(f"--out would lie among the submissions, in {short(order.folder)}: choose one outside.")
     check_place(order.out)
+    check_hidden({"the submissions": order.folder, "--out": order.out, "the seed file": order.seed_file})
     if order.seed_file:
         read_secret(order.seed_file)
     marks_in(order.out, {})  # a broken table of marks is told before anything is run
@@ -289,6 +290,22 @@ def pass_on(process: subprocess.Popen[str], numbers: Iterator[int], total: int) 
 def say(line: str) -> None:
     """Print a line at once."""
     print(line, flush=True)
+
+
+def check_hidden(paths: Mapping[str, Path | None]) -> None:
+    """See that no submission can read what it must not.
+
+    Raises:
+        GradingError: if something lies in a folder that every program in Python reads.
+    """
+    from segcourse.grading.runner import is_open
+
+    for what, path in paths.items():
+        if path and is_open(path):
+            raise GradingError(
+                f"{what} would lie in {short(path)}, among Python's own files or the system's, which every submission "
+                "can read: choose another place, in your home folder, say."
+            )
 
 
 def choose_isolation(wanted: str, trust: bool) -> Isolation:

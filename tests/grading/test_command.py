@@ -534,3 +534,11 @@ def test_a_secret_is_made_for_those_who_bring_none(four) -> None:
     assert cli.main(["grade", LESSON, str(four.handed_in), "--out", str(out), "--resume"]) == 0
     assert (out / command.SECRET).read_bytes() == secret
     assert len(Records(out).history()) == 1
+
+
+def test_nothing_lies_where_submissions_can_read_it(tmp_path, capsys):
+    made = Class(tmp_path, "right.ipynb")
+    place = Path(sys.prefix) / "graded"
+    assert cli.main(["grade", "01", str(made.handed_in), "--out", str(place)]) == 2
+    assert "every submission can read" in capsys.readouterr().err
+    assert not place.exists()
