@@ -451,6 +451,7 @@ def export(out: Path, canvas: Path | None, moodle: Path | None, column: str = ""
             say(f"{short(path)}: {who_is_in(done, moodle)}")
     except TableError as error:
         raise GradingError(error) from None
+    say_what_is_marked_by_hand(out, records)
     return 0
 
 
