@@ -24,7 +24,7 @@ from segcourse import authoring, exercises
 from segcourse.exercises.compare import same_value
 from segcourse.exercises.exercise import Case, Exercise
 from segcourse.exercises.guard import Ran, run_here
-from segcourse.exercises.judge import Key, Outcome, Verdict, judge, truth
+from segcourse.exercises.judge import Key, Outcome, Verdict, judge, mismatch_of, truth
 from segcourse.exercises.render import verdict_card
 from segcourse.grading import child, plain
 
@@ -38,6 +38,14 @@ PLAIN_SEEDS = int(os.environ.get("SEGCOURSE_PLAIN_SEEDS", "3"))
 """Full checks of every right answer by way of plain data; 100 were run before a release."""
 WRONG_SEEDS = 5
 """Full checks of every other wrong answer."""
+TABLE, FRESH = 3000, 400
+"""Inputs that somebody may have collected, and so many others that are looked up among them."""
+LONG, OF_LONG = 400, 100
+"""Characters of an input that is long, one with large tensors; so many of these are drawn, since they are slow."""
+FEW_INPUTS = {
+    "bilinear_kernel": "a factor is all that goes in, and ten thousands of factors make kernels of as many taps",
+}
+"""Exercises with so few inputs that a table of them may pass, and why there are no more."""
 
 Answer = Callable[..., Any]
 
@@ -57,6 +65,13 @@ def drawn(exercise: Exercise, seed: int, fresh: int) -> list[Case]:
     """So many fresh cases; those that are always run, the examples, stand before them for the first seed alone."""
     cases = exercise.draw_cases(seed, len(exercise.examples) + fresh)
     return cases[len(exercise.examples) :] if seed else cases
+
+
+def wrong_afresh(exercise: Exercise, wrong: Answer, seed: int) -> bool:
+    """Tell whether one of the inputs that the seed draws shows that the answer is wrong."""
+    key = key_of(exercise.name, seed, None)
+    fresh = range(len(exercise.examples), len(key.cases))
+    return any(mismatch_of(exercise, key.of(exercise.reference, i), key.of(wrong, i)) for i in fresh)
 
 
 def run_as_plain(exercise: Exercise, answer: Answer) -> Callable[[Case], Ran]:
@@ -132,11 +147,14 @@ class Contract:
         assert len({m.id for m in mistakes}) == len(mistakes)
         seeds = max(WRONG_SEEDS, min(MISTAKE_SEEDS, MISTAKE_CHECKS // len(mistakes)))
         for mistake in mistakes:
+            caught_afresh = False  # by the examples alone is not enough: an answer may know them by heart
             for seed in range(seeds):
                 verdict = judged(exercise, mistake.wrong, seed)
+                caught_afresh = caught_afresh or wrong_afresh(exercise, mistake.wrong, seed)
                 assert verdict.outcome is Outcome.NOT_YET, (mistake.id, seed)
                 named = verdict.misconception and verdict.misconception.id
                 assert named == mistake.id, (mistake.id, named, seed, verdict.failure)
+            assert caught_afresh, mistake.id
         record_property("contract", (exercise.name, f"named: {', '.join(m.id for m in mistakes)}"))
 
     def test_wrong_answers_are_rejected(self, exercise: Exercise, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +216,18 @@ class Contract:
             square = [t for t in tensors if t.ndim >= 2 and t.shape[-1] == t.shape[-2] and t.shape[-1] > 3]
             assert len(square) <= max(1, len(tensors) // 2), f"{name} is mostly square"
         assert len({repr(c) for c in cases}) > len(cases) // 20, "the cases hardly vary"
+
+    def test_a_table_of_inputs_does_not_pass(self, exercise: Exercise) -> None:
+        """Whoever collected the inputs of public draws, and what is right for each, has too few of them."""
+
+        def written(seed: int, count: int) -> list[str]:
+            return [json.dumps(plain.encode(case)) for case in drawn(exercise, seed, count)]
+
+        short = max(map(len, written(2, 20))) < LONG
+        table, fresh = set(written(0, TABLE if short else OF_LONG)), written(1, FRESH if short else OF_LONG)
+        share = sum(each in table for each in fresh) / len(fresh)
+        asked = exercise.runs - len(exercise.examples)
+        assert (share**asked < 1e-6) == (exercise.name not in FEW_INPUTS), (share, asked)
 
     def test_hints_are_a_ladder(self, exercise: Exercise) -> None:
         assert len(exercise.hints) == 3

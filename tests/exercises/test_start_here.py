@@ -165,6 +165,7 @@ WRONG = {
         "no single class": lambda mask, classes: planes_by_broadcasting(mask, classes).squeeze(1),
         "no single row": lambda mask, classes: planes_by_broadcasting(mask, classes).squeeze(2),
         "no single column": lambda mask, classes: planes_by_broadcasting(mask, classes).squeeze(3),
+        "complex": lambda mask, classes: planes_by_broadcasting(mask, classes) + 5j,
         "tall masks": lambda mask, classes: planes_by_broadcasting(
             mask.reshape(len(mask), *sorted(mask.shape[1:])), classes
         ),
