@@ -1465,10 +1465,10 @@ def _chain_and_budget(draw: Draw) -> Case:
         maps.append((max(1, maps[-1][0] >> half), max(1, maps[-1][1] >> half)))
     kernel = draw.choice((3, 2, 5))
     width = draw.integer(0, 7)  # three in eight cases: not even one channel, a hundred or more, thousands
-    low, high = {0: (0, 0), 6: (1800, 3500), 7: (100, 200)}.get(width, (2, 21))
+    low, high = {0: (0, 0), 6: (1800, 2600), 7: (100, 200)}.get(width, (2, 21))
     channels = draw.integer(low, high)
     if width == 6:  # so that a search by ones which forgets a part of the cost comes to an end too
-        maps, kernel = [maps[0], (1, 2)], draw.choice((5, 7))
+        maps, kernel = [maps[0], (1, 2)], draw.choice((9, 11))
     here, next_ = (_chain_sum(maps, kernel, separable, c) for c in (channels, channels + 1))
     part = draw.integer(0, 3)  # on the edge: exactly enough, one too few, and between
     budget = max(0, (here, here - 1, here + (next_ - here) // 2, next_ - 1)[part])
