@@ -39,13 +39,13 @@ def unet_output_size(size: int, depth: int) -> int | None:
 
 
 def _length_and_depth(draw: Draw) -> Case:
-    """One in two is an image of any size, of which nobody can list all; one in eight leaves nothing, or 0 pixels."""
-    depth = draw.integer(1, 5)
-    step, smallest = 2**depth, output_margin(depth) + 4
+    """One in two is an image of any size, of which nobody can list all; two in eight leave nothing, or 0 pixels."""
     kind = draw.integer(0, 7)
-    if kind == 7:
-        return {"size": max(smallest - draw.choice((4, 4, 4 + step, 4 + 2 * step)), 5), "depth": depth}
-    size = smallest + step * draw.integer(0, 12 if kind < 3 else 9999)
+    depth = draw.integer(1, 2 if kind == 7 else 5)  # only in these can 0 pixels be left of even lengths
+    step, smallest = 2**depth, output_margin(depth) + 4
+    if kind >= 6:
+        return {"size": smallest - (4 if kind == 7 else step * (4 // step + draw.integer(1, 2))), "depth": depth}
+    size = smallest + step * draw.integer(0, 12 if kind < 2 else 9999)
     off = draw.choice((0, 0, 0, 1, 2, step // 2, -4, -step))
     return {"size": max(size + off, 5), "depth": depth}
 
