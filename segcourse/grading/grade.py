@@ -132,7 +132,7 @@ class Grader:
         """Return another lesson that most of a notebook's functions belong to; empty if there is none."""
         names = {name for cell in cells if cell.kind == "code" for name in DEFINES.findall(cell.source)}
         asked = Counter(exercise.lesson for exercise in exercises.catalogue() if exercise.name in names)
-        return next((stem for stem, number in asked.most_common(1) if number > 1), "")
+        return next((stem for stem, n in asked.most_common(1) if n > 1 and stem != self.lesson.stem), "")
 
     def _judge(self, blank: Record, program: Program, notes: Sequence[str]) -> Record:
         began = self._worker.cpu

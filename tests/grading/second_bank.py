@@ -1058,7 +1058,6 @@ SNOOPS = [
             return vars(importlib.reload(sys.modules[bilinear_kernel.__module__]))
         def named(path):
             from segcourse import exercises
-from segcourse.grading.grade import PUBLIC
             return {e.name: e.reference for e in exercises.lesson('04_fcn_skips').exercises}
         def ours(path):
             from segcourse.lesson import yours_or_ours, solution, check

@@ -153,6 +153,12 @@ def test_another_lesson_is_not_graded_as_this_one(grader: grade.Grader) -> None:
     assert "This is the notebook of 02_transposed" in " ".join(record.notes)
 
 
+def test_this_lesson_is_graded_whatever_stands_in_it(grader: grade.Grader) -> None:
+    record = graded(grader, **{name: f"def {name}(*given):\n    return (" for name in ALL})  # no cell can be read
+    assert record.status == "graded"
+    assert lost(record) == ALL
+
+
 def test_an_answer_that_fails_by_another_is_told_so(grader: grade.Grader) -> None:
     helper = stride("return sum(strides)")
     user = "def compound_kernel(*given):\n    return compound_stride(given)"
