@@ -29,7 +29,7 @@ from segcourse.exercises.render import verdict_card
 from segcourse.grading import child, plain
 
 SEEDS = 200
-CASES = 5
+CASES = 4
 """Fresh cases for each of the 200 seeds, beside the examples."""
 MISTAKE_SEEDS = 20
 """Full checks of every misconception; fewer where an exercise has so many that they pass `MISTAKE_CHECKS` in all."""
