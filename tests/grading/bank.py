@@ -12,8 +12,10 @@ Whatever one exercise's answer does, the other exercises of the notebook keep th
 # ruff: noqa: E501
 from __future__ import annotations
 
+import ast
 import functools
 import json
+import re
 import textwrap
 from dataclasses import dataclass
 from typing import Any
@@ -93,7 +95,9 @@ def notebook(lesson: str = LESSON, **changed: str) -> bytes:
 def body(text: str, helpers: str = "", result: str = "-1") -> str:
     """Source of the victim: some helpers, then a function with this body, which ends by returning `result`."""
     inside = textwrap.indent(textwrap.dedent(text).strip("\n"), "    ")
-    return f"{textwrap.dedent(helpers)}\ndef {VICTIM}(strides):\n{inside}\n    return {result}\n"
+    source = f"{textwrap.dedent(helpers)}\ndef {VICTIM}(strides):\n{inside}\n    return {result}\n"
+    ast.parse(re.sub("@[A-Z]+@", "0", source))  # what Python cannot read would be refused without having attacked
+    return source
 
 
 RIGHT = "__import__('math').prod(strides)"
@@ -976,7 +980,7 @@ def reply(value, number=0, count=None):
 def forged(name: str, tries: str, text: str, **more: Any) -> Attempt:
     """An answer that writes to the pipe itself, then ends the process."""
     more = {"tampering": True} | more
-    return wrong(name, tries, text + "\nos._exit(0)", FORGE, **more)
+    return wrong(name, tries, textwrap.dedent(text).strip("\n") + "\nos._exit(0)", FORGE, **more)
 
 
 AS_PLAIN = "import segcourse.grading.child as child\nchild.as_plain = lambda ran: "
