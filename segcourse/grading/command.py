@@ -25,6 +25,7 @@ from segcourse.grading.grade import Grader, sha256
 from segcourse.grading.intake import Submission, collect
 from segcourse.grading.reading import UnreadableError, read_notebook
 from segcourse.grading.results import FOLDER, GONE, Record, Records, counting, held, now
+from segcourse.grading.runner import is_open
 from segcourse.grading.sandbox import MIB, Isolation, Limits, end_with_parent, strongest
 from segcourse.home import lessons_folder, short
 
@@ -166,9 +167,8 @@ def check_who_is_gone(folder: Path, submissions: Sequence[Submission], records: 
     Raises:
         LeftOutError: if more than half of them, and more than a few, are not.
     """
-    known = [record.student for record in records.counting()]
-    here = {submission.student for submission in submissions}
-    gone = [student for student in known if student not in here]
+    known = records.counting()
+    gone = [record.student for record in without_submission(known, submissions)]
     if len(gone) > MOST_GONE and 2 * len(gone) > len(known):
         shown = ", ".join(gone[:5]) + (", and others" if len(gone) > 5 else "")
         raise LeftOutError(
@@ -176,6 +176,12 @@ def check_who_is_gone(folder: Path, submissions: Sequence[Submission], records: 
             "be left out of marks and pages, so nothing was done. FOLDER must hold everybody's files: put all of them "
             "there, the new ones beside those of before, and run this again; or choose another --out for these."
         )
+
+
+def without_submission(records: Iterable[Record], submissions: Iterable[Submission]) -> list[Record]:
+    """Return the records of students who are not among the submissions."""
+    here = {submission.student for submission in submissions}
+    return [record for record in records if record.student not in here]
 
 
 def say_what_is_left(identities: Collection[tuple[str, ...]], left: int, records: Records) -> None:
@@ -298,8 +304,6 @@ def check_hidden(paths: Mapping[str, Path | None]) -> None:
     Raises:
         GradingError: if something lies in a folder that every program in Python reads.
     """
-    from segcourse.grading.runner import is_open
-
     for what, path in paths.items():
         if path and is_open(path):
             raise GradingError(
@@ -332,9 +336,7 @@ def make_secret(out: Path) -> Path:
     path = out / SECRET
     with held(out / FOLDER, "secret", seconds=20):
         if not path.exists():
-            handle, temporary = tempfile.mkstemp(
-                dir=out, prefix=".secret."
-            )  # nobody else can read it, from the first moment on
+            handle, temporary = tempfile.mkstemp(dir=out, prefix=".secret.")  # nobody else can read it, ever
             with os.fdopen(handle, "w") as file:
                 file.write(secrets.token_hex(32) + "\n")
                 file.flush()
@@ -473,8 +475,7 @@ def numbers_of(records: Iterable[Record]) -> dict[str, str]:
 
 def leave_out(folder: Path, submissions: Sequence[Submission], records: Records) -> None:
     """Note that students of an earlier run are no longer among the submissions; their older records stay."""
-    here = {submission.student for submission in submissions}
-    gone = [record for record in records.counting() if record.student not in here]
+    gone = without_submission(records.counting(), submissions)
     for record in gone:
         empty: dict[str, Any] = {"results": (), "notes": (), "tampering": ()}
         records.add(dataclasses.replace(record, status=GONE, when=now(), **empty))

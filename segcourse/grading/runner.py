@@ -50,7 +50,7 @@ CALL_SLACK = 5.0
 PART_BYTES = 100
 """What a list, a text or a number takes in memory, or so."""
 GRACE = 0.25
-"""A process that stops by itself when its time is up has this part of it longer, and as many seconds, to say so."""
+"""A process that stops by itself when its time is up has this part of it, and of a second, to say so."""
 MOST_PROBLEMS, PROBLEM_WORDS = 20, 200
 """How many problems of cells are told, and how many characters of each."""
 
@@ -100,7 +100,7 @@ class Session:
         }
         try:
             plain.send(self._channel.fileno(), asked, seconds)
-            data = plain.read(self._channel.fileno(), seconds + GRACE * seconds + GRACE)
+            data = plain.read(self._channel.fileno(), seconds + GRACE * (seconds + 1))
             self.received += len(data) + PART_BYTES * plain.parts_of(data)
             reply = plain.parse(data)
             replies = reply.get("ran")

@@ -302,7 +302,7 @@ def test_moodles_other_names(tmp_path, laid):
     files = {
         f"Participant_4711{MOODLE}/a.ipynb": notebook("a"),
         f"Participant_4712{MOODLE}/b.ipynb": notebook("b"),
-        "O'Neil Ann-Marie Jr._7_assignsubmission_file/work/c.ipynb": notebook("c"),
+        "O'Neil Ann-Marie Jr._7_assignsubmission_file/mine/c.ipynb": notebook("c"),
         "O'Neil Ann-Marie Jr._7_assignsubmission_onlinetext/onlinetext.html": b"<p>",
         "Ng Bo_8_assignsubmission_onlinetext/onlinetext.html": b"<p>",
         f"Default group{MOODLE}/d.ipynb": notebook("d"),
